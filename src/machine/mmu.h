@@ -1,0 +1,55 @@
+// Mmu: makes frames visible to programs. The core's page tables are the truth; these calls keep
+// the machine in step with them. All calls happen under the engine lock, and the core writes the
+// table entries: before protect and unmap it has decided, after map it stores.
+//
+// A run is `count` pages at consecutive addresses. `prot` is the protection of the area that the
+// run lies in, so that a machine can choose its way without keeping tables of its own.
+#pragma once
+
+#include "base/result.h"
+#include "machine/pte.h"
+
+namespace spillway {
+
+class Mmu {
+ public:
+  // Maps frames [first, first+count), which are online and unmapped, at consecutive addresses
+  // from `va`, where nothing is mapped. Cannot fail: a machine that cannot go on stops the
+  // program with a message. Does not wake anybody who waits for the page; see wake().
+  virtual void map(SpaceId space, VirtAddr va, Pfn first, u32 count, Prot prot) = 0;
+
+  // Takes the mapping of `count` pages away and brings each frame's bytes home; frames[i] is the
+  // frame behind page i. Returns how many pages, from the front, were unmapped: fewer than
+  // `count` when somebody else holds the next page (pinned for I/O), which stays mapped.
+  virtual u32 unmap(SpaceId space, VirtAddr va, const Pfn* frames, u32 count, Prot prot) = 0;
+
+  // As unmap, for pages whose contents nobody needs any more. Always succeeds; the frames'
+  // bytes are undefined afterwards.
+  virtual void drop(SpaceId space, VirtAddr va, const Pfn* frames, u32 count, Prot prot) = 0;
+
+  // Moves the mappings of `count` pages, all present, to consecutive addresses from `to`,
+  // where nothing is mapped and the same protection holds.
+  virtual void move(SpaceId space, VirtAddr from, VirtAddr to, const Pfn* frames, u32 count,
+                    Prot prot) = 0;
+
+  // The pages of [start, start+count) will be governed by `prot` from now on; present ones stay
+  // mapped with it. With Prot::none, nothing in the range is mapped when it is called.
+  // Fails with no_memory when the machine has run out of room for the split, changing nothing.
+  virtual Status protect(SpaceId space, VirtAddr start, PageCount count, Prot prot) = 0;
+
+  // The range had been given to a foreign mapping (a file mapped over managed memory by the
+  // program); it is managed again from now on, with nothing mapped and nothing permitted but what map() brings.
+  virtual void restore(SpaceId space, VirtAddr start, PageCount count) = 0;
+
+  // Lets tasks that wait for a fault in the range run again and retry their access.
+  virtual void wake(SpaceId space, VirtAddr va, PageCount count) = 0;
+
+  // Tells the machine where the space's root table is (machines that walk the tables need it);
+  // kNoPfn when the space ends.
+  virtual void set_root(SpaceId space, Pfn root) = 0;
+
+ protected:
+  ~Mmu() = default;
+};
+
+}  // namespace spillway
