@@ -1,0 +1,20 @@
+# What `make install` copies: the command in bin, its preload library in lib beside it, scenario
+# files, manual pages and the licence. A part that is not built yet is left out.
+foreach(program spillway)
+  if(TARGET ${program})
+    install(TARGETS ${program} RUNTIME DESTINATION bin)
+  endif()
+endforeach()
+# Not ${CMAKE_INSTALL_LIBDIR}: the command looks in ../lib from its own folder, on every system.
+foreach(library spillway-preload spillway_preload)
+  if(TARGET ${library})
+    install(TARGETS ${library} LIBRARY DESTINATION lib)
+  endif()
+endforeach()
+file(GLOB scenarios CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/scenarios/*)
+if(scenarios)
+  install(DIRECTORY scenarios/ DESTINATION share/spillway/scenarios)
+endif()
+file(GLOB pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/docs/man/*.1)
+install(FILES ${pages} DESTINATION share/man/man1)
+install(FILES LICENSE DESTINATION share/doc/spillway)
