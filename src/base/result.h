@@ -9,7 +9,7 @@
 
 namespace spillway {
 
-enum class [[nodiscard]] Error : u8 {
+enum class Error : u8 {
   perm,           // EPERM: not permitted
   no_entry,       // ENOENT: no such thing
   io,             // EIO: a device failed

@@ -19,6 +19,12 @@ class Frames {
     return base_ + (u64{pfn.v} << kPageShift);
   }
 
+  // The frame that holds `byte`, an address inside the arena.
+  Pfn pfn_of(const void* byte) const {
+    return Pfn(static_cast<u32>(static_cast<u64>(static_cast<const u8*>(byte) - base_) >>
+                                kPageShift));
+  }
+
   // Asks the budget for up to `want` frames; returns how many were granted (0 = none now).
   virtual PageCount acquire_quota(PageCount want) = 0;
   // Gives granted frames back to the budget.

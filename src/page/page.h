@@ -1,0 +1,109 @@
+// Page: the descriptor of one page frame, and the state machine that it obeys.
+//
+// Every frame of the arena has one descriptor in the frame table (FrameTable), found by number.
+// A frame is in exactly one state, and its state changes only through FrameTable::transition,
+// which checks the step against kPageTransitions (docs/page-states.md is generated from it).
+// Thread safety: the zone lock while a frame is free, else whoever owns the frame.
+#pragma once
+
+#include "base/assert.h"
+#include "base/units.h"
+
+namespace spillway {
+
+enum class PageState : u8 {
+  offline,   // no memory behind it
+  reserved,  // boot memory and holes: never allocated, never freed (R3)
+  free,      // in a buddy list
+  pcp,       // in a CPU's list of free frames
+  isolated,  // in the hands of one code path, on no list
+  kernel,    // holds an object of the manager: see the owner tag
+  mapped,    // a program's page, present in its page table
+  unmapped,  // a program's page, resident but unmapped
+  reading,   // a program's page, being read from swap
+};
+inline constexpr u32 kPageStateCount = 9;
+const char* name_of(PageState s);
+
+enum class PageOwner : u8 { none, boot, slab, table, swap_meta, pool, user };
+inline constexpr u32 kPageOwnerCount = 7;
+const char* name_of(PageOwner o);
+
+// Which ageing queue a program's page is on.
+enum class PageQueue : u8 { none, probation, main, unmapped_young, unmapped_old, locked };
+inline constexpr u32 kPageQueueCount = 6;
+
+// Bit `to` of kPageTransitions[from] says that the step is legal.
+inline constexpr u16 page_bit(PageState s) { return static_cast<u16>(1U << static_cast<u8>(s)); }
+inline constexpr u16 kPageTransitions[kPageStateCount] = {
+    /* offline  */ page_bit(PageState::isolated) | page_bit(PageState::reserved),
+    /* reserved */ page_bit(PageState::isolated),
+    /* free     */ page_bit(PageState::isolated) | page_bit(PageState::pcp),
+    /* pcp      */ page_bit(PageState::isolated) | page_bit(PageState::free),
+    /* isolated */ page_bit(PageState::free) | page_bit(PageState::pcp) |
+        page_bit(PageState::offline) | page_bit(PageState::reserved) |
+        page_bit(PageState::kernel) | page_bit(PageState::mapped) |
+        page_bit(PageState::unmapped) | page_bit(PageState::reading),
+    /* kernel   */ page_bit(PageState::isolated),
+    /* mapped   */ page_bit(PageState::unmapped) | page_bit(PageState::isolated),
+    /* unmapped */ page_bit(PageState::mapped) | page_bit(PageState::isolated),
+    /* reading  */ page_bit(PageState::unmapped) | page_bit(PageState::isolated),
+};
+constexpr bool page_may_go(PageState from, PageState to) {
+  return (kPageTransitions[static_cast<u8>(from)] & page_bit(to)) != 0;
+}
+
+// Order of a frame inside a free block that is not the block's head.
+inline constexpr u8 kNotHead = 0xff;
+
+struct Page {
+  PageState state = PageState::offline;
+  PageOwner owner = PageOwner::none;
+  PageQueue queue = PageQueue::none;
+  u8 order = 0;               // of the free block that starts here, kNotHead inside one
+  u32 prev = Pfn::kNone;      // links of the one list that the page is on
+  u32 next = Pfn::kNone;
+  SlotId slot;                // swap slot whose content equalled the page when last compared
+  // Reverse map of a private page: the one place that maps it. 0 = none.
+  u64 rmap = 0;
+  // The owner's: live entries of a table, objects in use of a slab, ...
+  u64 private_data = 0;
+
+  void set_rmap(SpaceId space, Vpn vpn) { rmap = (u64{space.v} << 48) | vpn.v; }
+  void clear_rmap() { rmap = 0; }
+  SpaceId rmap_space() const { return SpaceId(static_cast<u16>(rmap >> 48)); }
+  Vpn rmap_vpn() const { return Vpn(rmap & ((u64{1} << 48) - 1)); }
+};
+static_assert(sizeof(Page) == 32);
+
+// All descriptors, in one array of boot memory.
+class FrameTable {
+ public:
+  void init(Page* pages, PageCount count) {
+    pages_ = pages;
+    count_ = count;
+  }
+  PageCount count() const { return count_; }
+  Page& operator[](Pfn pfn) {
+    SPW_DEBUG_ASSERT(pfn.v < count_.v);
+    return pages_[pfn.v];
+  }
+  const Page& operator[](Pfn pfn) const {
+    SPW_DEBUG_ASSERT(pfn.v < count_.v);
+    return pages_[pfn.v];
+  }
+
+  // Moves the page from one state to another. An illegal or unexpected step is a bug.
+  void transition(Pfn pfn, PageState from, PageState to) {
+    Page& page = (*this)[pfn];
+    SPW_ASSERT_EQ(static_cast<u8>(page.state), static_cast<u8>(from));
+    SPW_ASSERT(page_may_go(from, to));
+    page.state = to;
+  }
+
+ private:
+  Page* pages_ = nullptr;
+  PageCount count_;
+};
+
+}  // namespace spillway

@@ -1,0 +1,315 @@
+#include "page/page_allocator.h"
+
+#include <cstring>
+
+namespace spillway {
+
+void PageAllocator::init(Machine& machine, FrameTable& frames, const Observer& observer) {
+  machine_ = &machine;
+  frames_ = &frames;
+  observer_ = &observer;
+  buddy_.init(frames);
+  const u32 cpus = machine.cpus.count();
+  pcp_count_ = cpus < kCpusMax ? cpus : kCpusMax;
+}
+
+u64 PageAllocator::pcp_free() const {
+  u64 sum = 0;
+  for (u32 i = 0; i < pcp_count_; ++i) sum += pcp_[i].count.load(std::memory_order_relaxed);
+  return sum;
+}
+
+Pfn PageAllocator::pcp_alloc() {
+  Pcp& pcp = pcp_[machine_->cpus.current() % pcp_count_];
+  Guard guard(pcp.lock);
+  if (pcp.head == Pfn::kNone) {
+    Guard zone(zone_lock_);
+    // The batch is pushed from its highest frame down, so that it is handed out rising.
+    Pfn batch[kPcpBatch];
+    u32 got = 0;
+    while (got < kPcpBatch) {
+      const Pfn pfn = buddy_.alloc(0);
+      if (!pfn.valid()) break;
+      batch[got++] = pfn;
+    }
+    note_buddy();
+    for (u32 i = got; i-- > 0;) {
+      Page& page = (*frames_)[batch[i]];
+      frames_->transition(batch[i], PageState::isolated, PageState::pcp);
+      page.next = pcp.head;
+      pcp.head = batch[i].v;
+    }
+    pcp.count.store(got, std::memory_order_relaxed);
+  }
+  if (pcp.head == Pfn::kNone) return kNoPfn;
+  const Pfn pfn{pcp.head};
+  Page& page = (*frames_)[pfn];
+  pcp.head = page.next;
+  page.next = Pfn::kNone;
+  pcp.count.fetch_sub(1, std::memory_order_relaxed);
+  frames_->transition(pfn, PageState::pcp, PageState::isolated);
+  return pfn;
+}
+
+void PageAllocator::pcp_free_one(Pfn pfn) {
+  Pcp& pcp = pcp_[machine_->cpus.current() % pcp_count_];
+  Guard guard(pcp.lock);
+  if (pcp.count.load(std::memory_order_relaxed) >= kPcpHigh) {
+    Guard zone(zone_lock_);
+    for (u32 i = 0; i < kPcpBatch; ++i) {
+      const Pfn old{pcp.head};
+      Page& page = (*frames_)[old];
+      pcp.head = page.next;
+      page.next = Pfn::kNone;
+      frames_->transition(old, PageState::pcp, PageState::isolated);
+      buddy_.free(old, 0);
+    }
+    note_buddy();
+    pcp.count.fetch_sub(kPcpBatch, std::memory_order_relaxed);
+  }
+  frames_->transition(pfn, PageState::isolated, PageState::pcp);
+  (*frames_)[pfn].next = pcp.head;
+  pcp.head = pfn.v;
+  pcp.count.fetch_add(1, std::memory_order_relaxed);
+}
+
+void PageAllocator::drain_pcp() {
+  for (u32 i = 0; i < pcp_count_; ++i) {
+    Pcp& pcp = pcp_[i];
+    Guard guard(pcp.lock);
+    Guard zone(zone_lock_);
+    while (pcp.head != Pfn::kNone) {
+      const Pfn pfn{pcp.head};
+      Page& page = (*frames_)[pfn];
+      pcp.head = page.next;
+      page.next = Pfn::kNone;
+      frames_->transition(pfn, PageState::pcp, PageState::isolated);
+      buddy_.free(pfn, 0);
+    }
+    pcp.count.store(0, std::memory_order_relaxed);
+    note_buddy();
+  }
+}
+
+Result<Pfn> PageAllocator::try_alloc(u32 order, AllocFlags flags) {
+  const u64 need = u64{1} << order;
+  const bool reserve = flags.memalloc || in_reclaim_;
+  if (!reserve && free_pages().v < need + marks_.min.v) return Error::no_memory;
+  Pfn pfn = kNoPfn;
+  if (order == 0) {
+    pfn = pcp_alloc();
+  } else {
+    Guard zone(zone_lock_);
+    pfn = buddy_.alloc(order);
+    note_buddy();
+  }
+  if (!pfn.valid() && pcp_free() > 0) {
+    drain_pcp();
+    Guard zone(zone_lock_);
+    pfn = buddy_.alloc(order);
+    note_buddy();
+  }
+  if (!pfn.valid()) return Error::no_memory;
+  observer_->count(Counter::pgalloc, need);
+  return pfn;
+}
+
+Result<Pfn> PageAllocator::alloc(u32 order, AllocFlags flags) {
+  if (order > kOrderMax) return Error::no_memory;
+  for (u32 attempt = 0;; ++attempt) {
+    Result<Pfn> pfn = try_alloc(order, flags);
+    if (pfn.ok()) {
+      if (flags.zero) {
+        std::memset(machine_->frames.bytes(pfn.value()), 0, kPageSize << order);
+      }
+      return pfn;
+    }
+    if (in_reclaim_ || flags.memalloc) {
+      // The reserve is used up: only the budget can help, never reclaim inside reclaim.
+      if (grow(kGrowBatch) > 0) continue;
+      return Error::no_memory;
+    }
+    if (!flags.may_reclaim) {
+      if (grow(kGrowBatch) > 0) continue;
+      return Error::no_memory;
+    }
+    if (attempt >= kRetryMax) {
+      observer_->count(Counter::limit_hit);
+      observer_->event(EventKind::limit_hit, kRetryMax, order);
+      return Error::no_memory;
+    }
+    switch (make_room(PageCount(u64{1} << order))) {
+      case ReclaimOutcome::progress: break;
+      case ReclaimOutcome::wait: return Error::wait;
+      case ReclaimOutcome::exhausted: return Error::no_memory;
+    }
+  }
+}
+
+ReclaimOutcome PageAllocator::make_room(PageCount want) {
+  const PageCount target = want + marks_.min;
+  if (free_pages() >= target) return ReclaimOutcome::progress;
+  const u64 lack = (target - free_pages()).v;
+  if (grow(lack < kGrowBatch ? kGrowBatch : static_cast<u32>(lack)) > 0 &&
+      free_pages() >= want + marks_.min) {
+    return ReclaimOutcome::progress;
+  }
+  observer_->count(Counter::allocstall);
+  SPW_ASSERT(reclaimer_ != nullptr);
+  const PageCount now = free_pages();
+  const PageCount goal = want + marks_.min;
+  if (now >= goal) return ReclaimOutcome::progress;
+  return reclaimer_->reclaim(goal - now);
+}
+
+Result<Pfn> PageAllocator::alloc_kernel(PageOwner owner, AllocFlags flags) {
+  SPW_TRY_ASSIGN(pfn, alloc(0, flags));
+  frames_->transition(pfn, PageState::isolated, PageState::kernel);
+  (*frames_)[pfn].owner = owner;
+  (*frames_)[pfn].private_data = 0;
+  return pfn;
+}
+
+void PageAllocator::free_kernel(Pfn pfn, PageOwner owner) {
+  Page& page = (*frames_)[pfn];
+  SPW_ASSERT_EQ(static_cast<u8>(page.owner), static_cast<u8>(owner));
+  page.owner = PageOwner::none;
+  page.private_data = 0;
+  frames_->transition(pfn, PageState::kernel, PageState::isolated);
+  free(pfn, 0);
+}
+
+u32 PageAllocator::alloc_run(u32 want, Pfn* first) {
+  const u64 free_now = free_pages().v;
+  if (free_now <= marks_.min.v) return 0;
+  if (want > free_now - marks_.min.v) want = static_cast<u32>(free_now - marks_.min.v);
+  u32 got;
+  {
+    Guard zone(zone_lock_);
+    got = buddy_.alloc_run(want, first);
+    note_buddy();
+  }
+  if (got == 0) {
+    const Pfn pfn = pcp_alloc();
+    if (pfn.valid()) {
+      *first = pfn;
+      got = 1;
+    }
+  }
+  observer_->count(Counter::pgalloc, got);
+  return got;
+}
+
+void PageAllocator::free(Pfn pfn, u32 order) {
+  observer_->count(Counter::pgfree, u64{1} << order);
+  for (u32 i = 0; i < (1U << order); ++i) {
+    const Page& page = (*frames_)[pfn + i];
+    SPW_ASSERT_EQ(static_cast<u8>(page.state), static_cast<u8>(PageState::isolated));
+    SPW_ASSERT_EQ(static_cast<u8>(page.queue), static_cast<u8>(PageQueue::none));
+    SPW_ASSERT_EQ(page.rmap, 0u);
+    SPW_ASSERT_EQ(page.slot.v, 0u);
+  }
+  if (order == 0) {
+    pcp_free_one(pfn);
+    return;
+  }
+  Guard zone(zone_lock_);
+  buddy_.free(pfn, order);
+  note_buddy();
+}
+
+u32 PageAllocator::grow(u32 want) {
+  u32 done = 0;
+  while (done < want) {
+    // A run of frames that were never online, or one that went offline.
+    Pfn first;
+    u32 run = 1;
+    const bool fresh = never_online_ < frames_->count().v;
+    if (fresh) {
+      first = Pfn(never_online_);
+      const u32 left = static_cast<u32>(frames_->count().v) - never_online_;
+      run = want - done < left ? want - done : left;
+      if (run > kGrowBatch) run = kGrowBatch;
+    } else if (offline_head_ != Pfn::kNone) {
+      first = Pfn(offline_head_);
+    } else {
+      break;
+    }
+    const PageCount granted = machine_->frames.acquire_quota(PageCount(run));
+    if (granted.v == 0) break;
+    run = static_cast<u32>(granted.v);
+    if (!machine_->frames.bring_online(first, PageCount(run)).ok()) {
+      machine_->frames.release_quota(PageCount(run));
+      break;
+    }
+    if (fresh) {
+      never_online_ += run;
+    } else {
+      offline_head_ = (*frames_)[first].next;
+      (*frames_)[first].next = Pfn::kNone;
+    }
+    Guard zone(zone_lock_);
+    for (u32 i = 0; i < run; ++i) {
+      frames_->transition(first + i, PageState::offline, PageState::isolated);
+      buddy_.free(first + i, 0);
+    }
+    note_buddy();
+    online_ += PageCount(run);
+    done += run;
+    observer_->event(EventKind::page_online, first.v, run);
+  }
+  if (done > 0) {
+    marks_ = watermarks_for(online_);
+    observer_->count(Counter::quota_grow, done);
+    observer_->counters->raise_to(Counter::frames_online_max, online_.v);
+  }
+  return done;
+}
+
+u32 PageAllocator::shrink(u32 want) {
+  drain_pcp();
+  u32 done = 0;
+  while (done < want) {
+    Pfn first;
+    u32 run;
+    {
+      Guard zone(zone_lock_);
+      run = buddy_.alloc_run(want - done < 32 ? want - done : 32, &first);
+      note_buddy();
+    }
+    if (run == 0) break;
+    machine_->frames.take_offline(first, PageCount(run));
+    for (u32 i = 0; i < run; ++i) {
+      frames_->transition(first + i, PageState::isolated, PageState::offline);
+      (*frames_)[first + i].next = offline_head_;
+      offline_head_ = first.v + i;
+    }
+    online_ -= PageCount(run);
+    done += run;
+    observer_->event(EventKind::page_offline, first.v, run);
+  }
+  if (done > 0) {
+    machine_->frames.release_quota(PageCount(done));
+    marks_ = watermarks_for(online_);
+    observer_->count(Counter::quota_shrink, done);
+  }
+  return done;
+}
+
+bool PageAllocator::validate() {
+  u64 in_pcp = 0;
+  u64 online = 0;
+  for (u32 i = 0; i < frames_->count().v; ++i) {
+    const Page& page = (*frames_)[Pfn(i)];
+    if (page.state == PageState::pcp) ++in_pcp;
+    if (page.state != PageState::offline) ++online;
+    if ((page.state == PageState::free || page.state == PageState::pcp) &&
+        (page.rmap != 0 || page.queue != PageQueue::none || page.slot.valid())) {
+      return false;
+    }
+  }
+  Guard zone(zone_lock_);
+  return in_pcp == pcp_free() && online == online_.v && buddy_.validate();
+}
+
+}  // namespace spillway

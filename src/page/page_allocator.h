@@ -1,0 +1,135 @@
+// PageAllocator: one zone of frames with watermarks, the buddy lists, per-CPU lists in front of
+// them, and the share of the budget behind them.
+//
+// An allocation tries, in this order: the CPU's list or the buddy lists while more than
+// the min watermark stays free; more frames from the budget; the CPU lists of others; reclaim (if
+// the caller may). Frames under the min watermark are for memory that frees memory: reclaim
+// itself and callers with AllocFlags::memalloc (I35, I37).
+//
+// Thread safety: pcp and zone locks inside, except where a call says engine lock.
+#pragma once
+
+#include "base/lock.h"
+#include "machine/machine.h"
+#include "observe/observe.h"
+#include "page/buddy.h"
+#include "page/reclaimer.h"
+
+namespace spillway {
+
+struct AllocFlags {
+  bool may_reclaim = false;  // may evict pages; needs the engine lock
+  bool memalloc = false;     // may use the reserve under the min watermark (PF_MEMALLOC)
+  bool zero = false;         // the frame's bytes must read as zero
+};
+inline constexpr AllocFlags kAllocUser{.may_reclaim = true};
+inline constexpr AllocFlags kAllocUserZero{.may_reclaim = true, .zero = true};
+inline constexpr AllocFlags kAllocKernel{.may_reclaim = true};
+inline constexpr AllocFlags kAllocReclaim{.memalloc = true};
+
+struct Watermarks {
+  PageCount min;
+  PageCount low;
+  PageCount high;
+};
+
+// Marks for a zone with `online` frames. min is 1/128 of it, at least 64 frames (four segments of
+// the compressed pool, so that incompressible pages can be on their way to disk while memory is
+// full), at most 2048, and in tiny zones an eighth. low and high are 2 and 3 times min
+// (MECHANISMS 1.5).
+constexpr Watermarks watermarks_for(PageCount online) {
+  u64 min = online.v / 128;
+  if (min < 64) min = 64;
+  if (min > 2048) min = 2048;
+  if (min > online.v / 8) min = online.v / 8;
+  return {PageCount(min), PageCount(2 * min), PageCount(3 * min)};
+}
+
+class PageAllocator {
+ public:
+  static constexpr u32 kCpusMax = 64;     // more CPUs share lists: a list is a cache, not a right
+  static constexpr u32 kPcpBatch = 16;    // frames moved between a CPU's list and the zone at once
+  static constexpr u32 kPcpHigh = 48;     // most frames in a CPU's list: three batches
+  static constexpr u32 kGrowBatch = 256;  // frames brought online at once: 1 MiB, about 0.3 ms
+  static constexpr u32 kRetryMax = 16;    // reclaim attempts of one allocation, as Linux
+
+  // All frames start offline. `observer` outlives the allocator.
+  void init(Machine& machine, FrameTable& frames, const Observer& observer);
+  void set_reclaimer(Reclaimer& reclaimer) { reclaimer_ = &reclaimer; }
+
+  // A block of 2^order isolated frames. no_memory: nothing left; wait: frames come free when
+  // an I/O completes.
+  Result<Pfn> alloc(u32 order, AllocFlags flags);
+  // One frame for an object of the manager, in state kernel with the owner's tag.
+  Result<Pfn> alloc_kernel(PageOwner owner, AllocFlags flags);
+  void free_kernel(Pfn pfn, PageOwner owner);
+  // Up to `want` consecutive isolated frames that can be had without reclaim and above the min
+  // watermark; 0 if none.
+  u32 alloc_run(u32 want, Pfn* first);
+  // Gives isolated frames back.
+  void free(Pfn pfn, u32 order);
+
+  // Frees frames until `want` more can be had above the min watermark, growing first. Engine lock.
+  ReclaimOutcome make_room(PageCount want);
+
+  PageCount free_pages() const { return PageCount(buddy_free() + pcp_free()); }
+  PageCount online() const { return online_; }
+  PageCount reserved() const { return reserved_; }
+  const Watermarks& marks() const { return marks_; }
+  bool below_low() const { return free_pages() < marks_.low; }
+  bool below_high() const { return free_pages() < marks_.high; }
+
+  // Brings up to `want` more frames online if the budget grants them; returns how many. Engine
+  // lock.
+  u32 grow(u32 want);
+  // Takes up to `want` free frames offline and returns them to the budget; returns how many.
+  u32 shrink(u32 want);
+
+  // Enters and leaves reclaim context: allocations inside use the reserve and do not reclaim.
+  void enter_reclaim() { in_reclaim_ = true; }
+  void leave_reclaim() { in_reclaim_ = false; }
+  bool in_reclaim() const { return in_reclaim_; }
+
+  // Takes back what CPU lists hold.
+  void drain_pcp();
+  u32 blocks(u32 order) const { return buddy_.blocks(order); }
+  // O(frames): I1, I2, I5. Drains nothing; at quiescence.
+  bool validate();
+
+ private:
+  struct Pcp {
+    SpinLock<Rank::pcp> lock;
+    u32 head SPW_GUARDED_BY(lock) = Pfn::kNone;
+    std::atomic<u32> count{0};  // written under the lock, read anywhere
+  };
+
+  Result<Pfn> try_alloc(u32 order, AllocFlags flags);
+  Pfn pcp_alloc();
+  void pcp_free_one(Pfn pfn);
+  Pfn take_offline_frame();
+  u64 buddy_free() const { return buddy_free_.load(std::memory_order_relaxed); }
+  u64 pcp_free() const;
+  void note_buddy() SPW_REQUIRES(zone_lock_) {
+    buddy_free_.store(buddy_.free_pages().v, std::memory_order_relaxed);
+  }
+
+  Machine* machine_ = nullptr;
+  FrameTable* frames_ = nullptr;
+  const Observer* observer_ = nullptr;
+  Reclaimer* reclaimer_ = nullptr;
+
+  SpinLock<Rank::zone> zone_lock_;
+  Buddy buddy_;
+  std::atomic<u64> buddy_free_{0};
+  u32 pcp_count_ = 1;
+  Pcp pcp_[kCpusMax];
+
+  PageCount online_;
+  PageCount reserved_;
+  Watermarks marks_{};
+  u32 never_online_ = 0;              // frames from here on were never online
+  u32 offline_head_ = Pfn::kNone;     // frames that went offline again
+  bool in_reclaim_ = false;
+};
+
+}  // namespace spillway
