@@ -230,7 +230,11 @@ def run_tool(*command):
 
 
 def is_alive(pid):
-    return os.path.exists(f"/proc/{pid}")
+    """Whether the process still runs; one that only waits to be reaped does not."""
+    try:
+        return read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def remove_leftovers(swap_directories=()):
