@@ -1,0 +1,75 @@
+// FaultPlan: failures on demand. A test arms a kind of failure for the Nth opportunity from now;
+// the parts of the machine ask at each opportunity whether it fails. Not thread-safe.
+#pragma once
+
+#include <array>
+
+#include "base/assert.h"
+
+namespace spillway {
+
+// X(identifier, what happens)
+#define SPW_SIM_FAILURES(X)                                                   \
+  X(read_io, "a read ends with an I/O error")                                 \
+  X(write_io, "a write ends with an I/O error, nothing written")              \
+  X(write_torn, "a write ends with an I/O error, half of it written")         \
+  X(write_lost, "half of a write is missing although it is reported as good") \
+  X(read_flip, "one stored bit changes silently before a read")               \
+  X(write_no_space, "a write ends with no_space, nothing written")            \
+  X(claim_segment, "no segment can be claimed")                               \
+  X(acquire_quota, "the budget grants nothing")                               \
+  X(bring_online, "no memory for frames that the budget granted")             \
+  X(protect, "no room to split a mapping")
+
+enum class Failure : u8 {
+#define X(id, text) id,
+  SPW_SIM_FAILURES(X)
+#undef X
+      kCount
+};
+inline constexpr u32 kFailureCount = static_cast<u32>(Failure::kCount);
+
+const char* name_of(Failure failure);
+const char* describe(Failure failure);
+
+class FaultPlan {
+ public:
+  // From the `nth` opportunity on (1 = the next), `times` opportunities fail. Replaces what was
+  // armed for this kind.
+  void arm(Failure failure, u64 nth, u64 times = 1) {
+    SPW_ASSERT_NE(nth, 0U);
+    Armed& a = armed_[static_cast<u32>(failure)];
+    a.skip = nth - 1;
+    a.times = times;
+  }
+  void disarm_all() {
+    for (Armed& a : armed_) a.skip = a.times = 0;
+  }
+
+  // An opportunity: whether it fails.
+  bool fires(Failure failure) {
+    Armed& a = armed_[static_cast<u32>(failure)];
+    if (a.times == 0) return false;
+    if (a.skip != 0) {
+      --a.skip;
+      return false;
+    }
+    --a.times;
+    ++a.fired;
+    return true;
+  }
+
+  // How often this kind of failure has happened.
+  u64 fired(Failure failure) const { return armed_[static_cast<u32>(failure)].fired; }
+  bool armed(Failure failure) const { return armed_[static_cast<u32>(failure)].times != 0; }
+
+ private:
+  struct Armed {
+    u64 skip = 0;   // opportunities that still succeed
+    u64 times = 0;  // failures still to come after them
+    u64 fired = 0;
+  };
+  std::array<Armed, kFailureCount> armed_;
+};
+
+}  // namespace spillway
