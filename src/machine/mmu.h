@@ -24,7 +24,7 @@ class Mmu {
   virtual u32 unmap(SpaceId space, VirtAddr va, const Pfn* frames, u32 count, Prot prot) = 0;
 
   // As unmap, for pages whose contents nobody needs any more. Always succeeds; the frames'
-  // bytes are undefined afterwards.
+  // bytes are undefined afterwards. A frame of kNoPfn stands for the shared zero page.
   virtual void drop(SpaceId space, VirtAddr va, const Pfn* frames, u32 count, Prot prot) = 0;
 
   // Moves the mappings of `count` pages, all present, to consecutive addresses from `to`,
@@ -33,7 +33,8 @@ class Mmu {
                     Prot prot) = 0;
 
   // The pages of [start, start+count) will be governed by `prot` from now on; present ones stay
-  // mapped with it. With Prot::none, nothing in the range is mapped when it is called.
+  // mapped with it, and from now on calls for them name it. Prot::none is also what unmapped
+  // ranges have: machines need not forbid anything there, because nothing is or will be mapped.
   // Fails with no_memory when the machine has run out of room for the split, changing nothing.
   virtual Status protect(SpaceId space, VirtAddr start, PageCount count, Prot prot) = 0;
 

@@ -38,6 +38,11 @@ class Reclaimer {
   // The page must not be evicted until page_unlocked.
   virtual void page_locked(Pfn pfn) = 0;
   virtual void page_unlocked(Pfn pfn) = 0;
+  // Advice: nobody will need the page soon (MADV_COLD). Unmaps it if it can.
+  virtual void page_cold(Pfn pfn) = 0;
+  // Advice: evict the page now (MADV_PAGEOUT). progress: it is gone; wait, exhausted as reclaim;
+  // exhausted also when somebody holds the page.
+  virtual ReclaimOutcome page_out(Pfn pfn) = 0;
 
  protected:
   ~Reclaimer() = default;

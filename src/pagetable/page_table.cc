@@ -66,7 +66,7 @@ void PageTable::store(Pte* pte, Pte value) {
   Page& table = (*frames_)[memory_->pfn_of(pte)];
   if (pte->none() && !value.none()) ++table.private_data;
   if (!pte->none() && value.none()) {
-    SPW_ASSERT_LT(0, table.private_data);
+    SPW_ASSERT(table.private_data > 0);
     --table.private_data;
   }
   *pte = value;

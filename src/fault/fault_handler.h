@@ -1,0 +1,81 @@
+// FaultHandler: brings pages in. One fault serves a window of pages where a stream was
+// recognised; otherwise one.
+//
+// What an entry is decides: empty -> a fresh zeroed page (or the zero page); resident but
+// unmapped -> mapped again, a soft fault; swapped -> decoded from the pool, or read from disk,
+// which is a wait. docs/life-of-a-fault.md walks through it. Thread safety: the engine lock.
+#pragma once
+
+#include "fault/streams.h"
+#include "machine/fault_sink.h"
+#include "space/space_table.h"
+
+namespace spillway {
+
+struct FaultConfig {
+  u32 readahead_min;
+  u32 readahead_max;
+  u32 fresh_around_max;
+};
+
+class FaultHandler final : public SwapInSink {
+ public:
+  static constexpr u32 kWindowMax = 64;
+
+  void init(MmContext& mm, SpaceTable& spaces, const FaultConfig& config);
+
+  FaultOutcome handle(AddressSpace& space, VirtAddr va, Access access, u32 attempt);
+  // Makes every page of the range resident (mlock, MAP_POPULATE). wait: call again. Errors as
+  // a fault would have.
+  FaultOutcome populate(AddressSpace& space, VpnRange range);
+  // Starts bringing swapped pages of the range back while frames are free (MADV_WILLNEED).
+  void will_need(AddressSpace& space, VpnRange range);
+
+  void page_read(Pfn pfn, SlotId slot, Status status) override;
+
+ private:
+  struct Ready {
+    Vpn vpn;
+    Pfn pfn;
+    Arrival arrival;
+    u32 shadow;
+    bool soft;  // was resident but unmapped
+  };
+  // The work on one window: what is at hand, and what came of it.
+  struct Job {
+    AddressSpace* space;
+    Area* area;
+    Vpn first;
+    Access access;
+    Window window;
+    Ready ready[kWindowMax];
+    u32 ready_count = 0;
+    Pfn frames[kWindowMax];  // frames taken for pages that need one
+    u32 frame_count = 0;
+    u32 frame_next = 0;
+    ReadTarget reads[kWindowMax];
+    u32 read_count = 0;
+    FaultOutcome outcome = FaultOutcome::done;  // of the first page
+  };
+
+  u32 clip_window(const Job& job) const;
+  u32 frames_needed(const Job& job, u32 pages) const;
+  FaultOutcome take_frames(Job& job, u32 pages);
+  bool prepare(Job& job, Vpn vpn, bool first);
+  bool prepare_fresh(Job& job, Vpn vpn);
+  bool prepare_swapped(Job& job, Vpn vpn, SlotId slot, bool first);
+  void map_ready(Job& job);
+  void map_zero(Job& job, Vpn vpn);
+  void start_reads(Job& job);
+  void settle(const Job& job, const Ready& page);
+  void return_frames(Job& job);
+  FaultOutcome serve(Job& job);
+  void read_ahead(const Job& job);
+
+  MmContext* mm_ = nullptr;
+  SpaceTable* spaces_ = nullptr;
+  FaultConfig config_{};
+  Streams streams_;
+};
+
+}  // namespace spillway

@@ -1,0 +1,48 @@
+// SpaceTable: all address spaces of a System, and the reverse map over them (Mapper): from a
+// frame to the entry that maps it, so that a page is unmapped at the cost of its mapping and
+// not of a walk over page tables.
+// Thread safety: the engine lock.
+#pragma once
+
+#include "space/address_space.h"
+
+namespace spillway {
+
+class SpaceTable final : public Mapper {
+ public:
+  // Spaces at once; their records are boot memory. A host process has one.
+  static constexpr u32 kSpacesMax = 256;
+
+  Status init(MmContext& mm);
+  // no_memory when kSpacesMax exist or there is no frame for the root table.
+  Result<SpaceId> create(VpnRange range, PageCount brk_pages);
+  void destroy(SpaceId id);
+  // Null if there is no such space.
+  AddressSpace* find(SpaceId id);
+  AddressSpace& at(SpaceId id) {
+    AddressSpace* space = find(id);
+    SPW_ASSERT(space != nullptr);
+    return *space;
+  }
+  template <class Fn>
+  void for_each(Fn fn) {
+    for (u32 i = 1; i < kSpacesMax; ++i) {
+      if (used_[i]) fn(spaces_[i]);
+    }
+  }
+
+  void unmap_pages(const Pfn* pfns, u32 count, bool* unmapped) override;
+  void replace_by_slot(Pfn pfn, SlotId slot) override;
+  bool test_and_clear_young(Pfn pfn) override;
+  // The entry that maps the page (which has a reverse mapping).
+  Pte* entry_of(Pfn pfn);
+
+ private:
+  u32 unmap_run(const Pfn* pfns, u32 count, bool* unmapped);
+
+  MmContext* mm_ = nullptr;
+  AddressSpace* spaces_ = nullptr;
+  bool used_[kSpacesMax] = {};
+};
+
+}  // namespace spillway

@@ -1,0 +1,123 @@
+// Swap: where pages go that are not resident. One interface over the tiers: same-filled pages
+// (no bytes), the compressed pool in RAM, the swap file. A slot knows its tier; pages move
+// between tiers without any page table noticing.
+//
+// Every content carries a checksum bound to its slot and generation. It is verified whenever a page
+// comes back; a mismatch is Error::corrupt, and the page is never handed out. The same checksum
+// recognises a page that did not change since it was read from disk, which is then dropped
+// instead of written again.
+//
+// Thread safety: the engine lock. Nothing here sleeps: Error::wait means that space comes free
+// when an I/O in flight completes.
+#pragma once
+
+#include "swap/swap_disk.h"
+
+namespace spillway {
+
+// What a load did.
+enum class LoadOutcome : u8 {
+  done,     // the frame holds the page
+  on_disk,  // it must be read first: see Swap::read
+  reading,  // a read is in flight already
+  io,       // an earlier read failed
+  corrupt,  // the stored bytes do not match their checksum
+};
+
+// Told when a page that was being read is there. Implemented by room fault.
+class SwapInSink {
+ public:
+  // The frame (state reading) holds the page of `slot`, or status says why not (io, corrupt).
+  // The frame belongs to the sink.
+  virtual void page_read(Pfn pfn, SlotId slot, Status status) = 0;
+
+ protected:
+  ~SwapInSink() = default;
+};
+
+class Swap final : public IoSink {
+ public:
+  // Segment writes in flight at most: 512 KiB, enough to keep a disk busy (PEERS: 64K writes).
+  static constexpr u32 kWritesMax = 8;
+  // After so many failed writes the disk is given up: a dying disk must not be hammered.
+  static constexpr u32 kWriteErrorsMax = 8;
+
+  Status init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
+              const Observer& observer, PageCount pool_max, u64 slots_max);
+  void set_swap_in_sink(SwapInSink& sink) { sink_ = &sink; }
+
+  // Stores the page in `pfn` (unmapped, bytes at home) and returns its slot, with one reference
+  // for the caller. A copy that the page still has on disk (Page::slot) is used if it is
+  // unchanged; Page::slot is cleared. Errors leave page and slot as they were:
+  // wait; no_space (all tiers full); no_memory.
+  Result<SlotId> store(Pfn pfn);
+
+  // Brings the page of `slot` into `pfn` (isolated), if that needs no I/O.
+  LoadOutcome load(SlotId slot, Pfn pfn);
+  // Whether load() would need the disk.
+  bool on_disk(SlotId slot) const { return slot_word(slot).state() == SlotState::disk; }
+  bool reading(SlotId slot) { return slots_[slot].reading_pfn != Pfn::kNone; }
+  // The disk segment of a slot that is on_disk.
+  u32 disk_segment(SlotId slot) const { return slot_word(slot).place().segment; }
+  // Starts reading the targets (all on_disk, in one segment, not being read; frames in state
+  // reading). The sink is told of each. Errors change nothing: busy, no_memory, wait.
+  Status read(const ReadTarget* targets, u32 count);
+
+  // References. put() frees content and slot when the last one goes; while the page is being
+  // read, that happens when the read ends.
+  void get(SlotId slot);
+  void put(SlotId slot);
+  u32 refs(SlotId slot) { return slots_[slot].word.refs(); }
+
+  // Whether a page just read from `slot` should keep it as its clean copy.
+  bool worth_keeping(SlotId slot) { return on_disk(slot) && !disk_.half_full(); }
+
+  u32 shadow(SlotId slot) { return slots_[slot].shadow; }
+  void set_shadow(SlotId slot, u32 shadow) { slots_[slot].shadow = shadow; }
+  // Forgets a failed read, so that a later access tries again.
+  void clear_error(SlotId slot) { slots_[slot].set_error(SlotError::none); }
+
+  // Starts what makes room in the tiers: cleaning, then segment writes. progress: room was made;
+  // wait: it comes with an I/O in flight; exhausted: all tiers are full.
+  ReclaimOutcome make_space();
+  // Work ahead: writes when the pool is nearly full or holds pages that do not compress. True
+  // if there may be more to do now.
+  bool background_step();
+  bool background_wanted() const;
+
+  bool io_in_flight() const { return pool_.writing() > 0 || disk_.reads_in_flight() > 0; }
+  void io_done(IoRequest& request, Status status) override;
+
+  const SlotTable& slots() const { return slots_; }
+  const Pool& pool() const { return pool_; }
+  const SwapDisk& disk() const { return disk_; }
+  // O(slots + objects): live bytes and slot words agree.
+  bool validate();
+
+ private:
+  SlotWord slot_word(SlotId slot) const { return slots_.find(slot)->word; }
+  u64 checksum_of(SlotId id, u32 generation, const u8* page) const;
+  Status verify(SlotId id, const u8* page);
+  Result<Place> append(SlotId slot, const Encoded& object);
+  void kill_content(Slot& slot);
+  void release(SlotId id);
+  bool start_write();
+  void write_done(u32 segment, Status status);
+  void read_done(ReadOp& op, Status status);
+  void clean_done(ReadOp& op, Status status);
+  Status decode_target(const ReadOp& op, const ReadTarget& target);
+
+  Machine* machine_ = nullptr;
+  FrameTable* frames_ = nullptr;
+  const Observer* observer_ = nullptr;
+  SwapInSink* sink_ = nullptr;
+  SlotTable slots_;
+  Codec codec_;
+  Pool pool_;
+  SwapDisk disk_;
+  u8* scratch_ = nullptr;  // one object that lies across frames
+  u32 write_errors_ = 0;
+  bool disk_full_ = false;
+};
+
+}  // namespace spillway
