@@ -121,13 +121,18 @@ std::optional<SimFault> SimMmu::fetch(u32 cpu, SpaceId space, VirtAddr va, void*
 std::string SimMmu::pte_difference(SpaceId space, Vpn vpn, Pte pte) const {
   const Mapping* m = find(space, vpn);
   const char* what = nullptr;
-  if (!pte.is(Pte::Kind::present)) {
+  if (pte.is(Pte::Kind::zero)) {
+    if (m != nullptr && !m->pfn.valid()) return {};
+    what = "a zero-page entry without its mapping";
+  } else if (!pte.is(Pte::Kind::present)) {
     if (m == nullptr) return {};
     what = "a page is mapped that the tables do not show as present";
   } else if (m == nullptr) {
     what = "a present entry was never mapped";
   } else if (m->pfn != pte.pfn()) {
     what = "a present entry and the mapping name different frames";
+  } else if (m->prot == Prot::none) {
+    what = "a page is mapped where nothing is permitted";
   } else if (!features_.frame_bytes_while_mapped &&
              (pte.writable() != allows(m->prot, Prot::write) ||
               pte.executable() != allows(m->prot, Prot::exec))) {
@@ -155,7 +160,7 @@ std::string SimMmu::table_difference(SpaceId space, Pfn pfn, Vpn base, u32 level
       std::string text = table_difference(space, pte.pfn(), vpn, level - 1, present);
       if (!text.empty()) return text;
     } else {
-      *present += pte.is(Pte::Kind::present) ? 1 : 0;
+      *present += pte.is(Pte::Kind::present) || pte.is(Pte::Kind::zero) ? 1 : 0;
       std::string text = pte_difference(space, vpn, pte);
       if (!text.empty()) return text;
     }
@@ -174,9 +179,8 @@ std::string SimMmu::mirror_difference() const {
   const u64 page_mask = (u64{1} << 48) - 1;
   u64 lowest = ~u64{0};
   for (const auto& [k, m] : mirror_) {
-    if (!entry(SpaceId(static_cast<u16>(k >> 48)), Vpn(k & page_mask)).is(Pte::Kind::present)) {
-      lowest = std::min(lowest, k);
-    }
+    const Pte pte = entry(SpaceId(static_cast<u16>(k >> 48)), Vpn(k & page_mask));
+    if (!pte.is(Pte::Kind::present) && !pte.is(Pte::Kind::zero)) lowest = std::min(lowest, k);
   }
   return pte_difference(SpaceId(static_cast<u16>(lowest >> 48)), Vpn(lowest & page_mask), Pte{});
 }

@@ -5,6 +5,14 @@
 #include <cstring>
 
 namespace spillway {
+namespace {
+
+// Protections that a machine may leave to the fault handler, so that mappings need no splitting:
+// a page is either there with all rights, or not there. Pages that go away may be named with
+// any of them.
+bool is_soft(Prot p) { return p == Prot::none || p == Prot::write || p == Prot::read_write; }
+
+}  // namespace
 
 SimMmu::SimMmu(const SimConfig& config, SimFrames& frames, FaultPlan& plan)
     : frames_(frames),
@@ -20,11 +28,10 @@ const SimMmu::Mapping* SimMmu::find(SpaceId space, Vpn vpn) const {
   return it == mirror_.end() ? nullptr : &it->second;
 }
 
-SimMmu::Mapping& SimMmu::mapping(SpaceId space, Vpn vpn, Pfn frame, Prot prot) {
+SimMmu::Mapping& SimMmu::mapping(SpaceId space, Vpn vpn, Pfn frame) {
   const auto it = mirror_.find(key(space, vpn));
   if (it == mirror_.end()) SPW_PANIC("sim: nothing is mapped at the address");
   SPW_ASSERT_EQ(it->second.pfn, frame);
-  SPW_ASSERT_EQ(static_cast<u32>(it->second.prot), static_cast<u32>(prot));
   return it->second;
 }
 
@@ -37,23 +44,31 @@ void SimMmu::map(SpaceId space, VirtAddr va, Pfn first, u32 count, Prot prot) {
     const Pfn pfn = first + i;
     const auto [it, added] = mirror_.try_emplace(key(space, vpn));
     if (!added) SPW_PANIC("sim: map over an occupied address");
-    frames_.begin_mapping(pfn);
     Mapping& m = it->second;
-    m.pfn = pfn;
     m.prot = prot;
+    flush(space, vpn);
+    if (!first.valid()) {
+      if (!features_.zero_page) SPW_PANIC("sim: mapping the zero page of a machine without one");
+      continue;
+    }
+    frames_.begin_mapping(pfn);
+    m.pfn = pfn;
+    ++frames_mapped_;
     if (!features_.frame_bytes_while_mapped) {
       m.bytes = std::make_unique<u8[]>(kPageSize);
       std::memcpy(m.bytes.get(), frames_.bytes(pfn), kPageSize);
       std::memset(frames_.bytes(pfn), SimFrames::kMappedPattern, kPageSize);
     }
-    flush(space, vpn);
   }
 }
 
 // Ends a mapping that the caller then erases from the mirror; the bytes come home or get lost.
 void SimMmu::take_away(SpaceId space, Vpn vpn, const Mapping& m, bool keep_bytes) {
+  flush(space, vpn);
+  if (!m.pfn.valid()) return;
   u8* home = frames_.bytes(m.pfn);
   frames_.end_mapping(m.pfn);
+  --frames_mapped_;
   if (m.bytes != nullptr && !all_bytes_are(home, SimFrames::kMappedPattern)) {
     SPW_PANIC("sim: home bytes of a mapped frame were written");
   }
@@ -62,14 +77,14 @@ void SimMmu::take_away(SpaceId space, Vpn vpn, const Mapping& m, bool keep_bytes
   } else if (m.bytes != nullptr) {
     std::memcpy(home, m.bytes.get(), kPageSize);
   }
-  flush(space, vpn);
 }
 
 u32 SimMmu::unmap(SpaceId space, VirtAddr va, const Pfn* frames, u32 count, Prot prot) {
   SPW_ASSERT(va.page_aligned());
   for (u32 i = 0; i < count; ++i) {
     const Vpn vpn = va.vpn() + i;
-    const Mapping& m = mapping(space, vpn, frames[i], prot);
+    const Mapping& m = mapping(space, vpn, frames[i]);
+    SPW_ASSERT_EQ(static_cast<u32>(m.prot), static_cast<u32>(prot));
     if (m.pins != 0) return i;
     if (busy_one_in_ != 0 && prng_.one_in(busy_one_in_)) return i;
     take_away(space, vpn, m, true);
@@ -82,7 +97,9 @@ void SimMmu::drop(SpaceId space, VirtAddr va, const Pfn* frames, u32 count, Prot
   SPW_ASSERT(va.page_aligned());
   for (u32 i = 0; i < count; ++i) {
     const Vpn vpn = va.vpn() + i;
-    take_away(space, vpn, mapping(space, vpn, frames[i], prot), false);
+    const Mapping& m = mapping(space, vpn, frames[i]);
+    if (m.prot != prot) SPW_ASSERT(is_soft(m.prot) && is_soft(prot));
+    take_away(space, vpn, m, false);
     mirror_.erase(key(space, vpn));
   }
 }
@@ -94,7 +111,8 @@ void SimMmu::move(SpaceId space, VirtAddr from, VirtAddr to, const Pfn* frames, 
   for (u32 i = 0; i < count; ++i) {
     const Vpn source = from.vpn() + i;
     const Vpn target = to.vpn() + i;
-    Mapping m = std::move(mapping(space, source, frames[i], prot));
+    Mapping m = std::move(mapping(space, source, frames[i]));
+    SPW_ASSERT_EQ(static_cast<u32>(m.prot), static_cast<u32>(prot));
     mirror_.erase(key(space, source));
     const auto [it, added] = mirror_.try_emplace(key(space, target), std::move(m));
     if (!added) SPW_PANIC("sim: move onto an occupied address");
@@ -109,7 +127,7 @@ Status SimMmu::protect(SpaceId space, VirtAddr start, PageCount count, Prot prot
   const VpnRange range{start.vpn(), start.vpn() + count.v};
   // A range may be far larger than what is mapped, or the other way round.
   auto visit = [&](u64 page, Mapping& m) {
-    if (prot == Prot::none) SPW_PANIC("sim: Prot::none over a mapped page");
+    // Prot::none on a mapped page: it must be dropped before anybody looks (mirror_difference).
     m.prot = prot;
     flush(space, Vpn(page));
   };

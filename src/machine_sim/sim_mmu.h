@@ -5,7 +5,8 @@
 //   I1  a TLB entry never grants what a fresh walk would not grant (a missing flush panics)
 //   I2  a present entry and the mirror name the same frame; without frame_bytes_while_mapped they
 //       also name the same rights, because there the mirror is what a real program would see
-//   I3  map() finds the address free, the other calls find exactly the frames they name
+//   I3  map() finds the address free, the other calls find exactly the frames they name; the
+//       zero page is mapped and dropped under the name kNoPfn
 //
 // Without frame_bytes_while_mapped, mapping moves the frame's bytes into a store per address and
 // leaves a pattern at home; unmapping checks the pattern and brings the bytes back.
@@ -65,7 +66,8 @@ class SimMmu final : public Mmu {
   // The core's entry for a page; none where a table is missing.
   Pte entry(SpaceId space, Vpn vpn) const;
   bool is_mapped(SpaceId space, Vpn vpn) const;
-  u64 mapped_pages() const { return mirror_.size(); }
+  // Pages with a frame, those of the shared zero page not counted.
+  u64 mapped_pages() const { return frames_mapped_; }
   u64 wakes() const { return wakes_; }
 
   // Whether the tables and the mirror agree (I2), both ways: O(tables + mapped pages).
@@ -75,7 +77,7 @@ class SimMmu final : public Mmu {
 
  private:
   struct Mapping {
-    Pfn pfn;
+    Pfn pfn;  // none: the zero page
     Prot prot = Prot::none;
     u32 pins = 0;
     std::unique_ptr<u8[]> bytes;  // the page itself, on machines that move it
@@ -94,7 +96,7 @@ class SimMmu final : public Mmu {
   // Where the core keeps the entry; null where a table is missing.
   Pte* slot(SpaceId space, Vpn vpn) const;
   const Pte* table(Pfn pfn) const;
-  Mapping& mapping(SpaceId space, Vpn vpn, Pfn frame, Prot prot);
+  Mapping& mapping(SpaceId space, Vpn vpn, Pfn frame);
   const Mapping* find(SpaceId space, Vpn vpn) const;
   void take_away(SpaceId space, Vpn vpn, const Mapping& m, bool keep_bytes);
   void flush(SpaceId space, Vpn vpn);
@@ -114,6 +116,7 @@ class SimMmu final : public Mmu {
   const Features features_;
   const u32 busy_one_in_;
   u64 wakes_ = 0;
+  u64 frames_mapped_ = 0;
   std::map<u16, Pfn> roots_;
   std::unordered_map<u64, Mapping> mirror_;
   std::vector<TlbEntry> tlb_;  // cpus x kTlbEntries

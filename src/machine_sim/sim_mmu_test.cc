@@ -112,11 +112,18 @@ TEST(SimMmu, sets_accessed_and_dirty_bits_where_the_machine_has_them) {
 
 TEST(SimMmu, the_zero_page_reads_as_zeros_and_refuses_writes) {
   SimMmuTest t;
+  const Pfn none = kNoPfn;
+  t.mmu().map(kSpace, t.at(0), none, 1, Prot::read_write);
   t.tables.set(t.at(0).vpn(), Pte::zero_page());
+  EXPECT_EQ(t.mmu().mapped_pages(), 0U);
   u64 word = 5;
   EXPECT_FALSE(t.mmu().load(0, kSpace, t.at(0), &word, sizeof word).has_value());
   EXPECT_EQ(word, 0U);
   EXPECT_FALSE(t.write(0, 1));
+  EXPECT_TRUE(t.mmu().mirror_agrees());
+  t.mmu().drop(kSpace, t.at(0), &none, 1, Prot::read_write);
+  EXPECT_FALSE(t.mmu().mirror_agrees());
+  t.tables.set(t.at(0).vpn(), Pte{});
   EXPECT_TRUE(t.mmu().mirror_agrees());
 }
 
@@ -208,6 +215,18 @@ TEST(SimMmuDeathTest, tables_and_mirror_must_agree) {
   EXPECT_NE(t.mmu().mirror_difference().find("never mapped"), std::string::npos);
 }
 
+TEST(SimMmuDeathTest, a_page_that_nobody_may_touch_must_go) {
+  print_panics();
+  SimMmuTest t;
+  t.map(0, 0, Prot::read_write);
+  ASSERT_TRUE(t.mmu().protect(kSpace, t.at(0), PageCount(1), Prot::none).ok());
+  EXPECT_DEATH(t.read(0), "nothing is permitted");
+  const Pfn zero(0);
+  t.mmu().drop(kSpace, t.at(0), &zero, 1, Prot::none);
+  t.tables.set(t.at(0).vpn(), Pte{});
+  EXPECT_TRUE(t.mmu().mirror_agrees());
+}
+
 TEST(SimMmuDeathTest, rights_of_the_mapping_count_when_the_host_is_imitated) {
   print_panics();
   SimConfig c;
@@ -224,13 +243,14 @@ TEST(SimMmuDeathTest, misuse_of_the_port_is_a_panic) {
   c.features = poor();
   SimMmuTest t(c);
   t.map(0, 0, Prot::read_write);
+  const Pfn zero(0);
   const Pfn wrong(5);
   EXPECT_DEATH(t.mmu().map(kSpace, t.at(0), Pfn(1), 1, Prot::read), "occupied address");
   EXPECT_DEATH(t.mmu().map(kSpace, t.at(1), Pfn(0), 1, Prot::read), "State::home");
   EXPECT_DEATH(t.mmu().drop(kSpace, t.at(0), &wrong, 1, Prot::read_write), "pfn");
   EXPECT_DEATH(t.unmap(0, 0, Prot::read), "prot");
   EXPECT_DEATH(t.unmap(4, 0, Prot::read), "nothing is mapped");
-  EXPECT_DEATH((void)t.mmu().protect(kSpace, t.at(0), PageCount(1), Prot::none), "Prot::none");
+  EXPECT_DEATH(t.mmu().drop(kSpace, t.at(0), &zero, 1, Prot::read), "is_soft");
   EXPECT_DEATH(t.mmu().restore(kSpace, t.at(0), PageCount(1)), "restored range");
   EXPECT_DEATH(t.mmu().set_root(kSpace, kNoPfn), "ends with a mapped page");
   t.home(0)[9] = 1;
