@@ -297,9 +297,8 @@ void print_result(const std::string& pattern, const Settings& settings, const Us
       number(to.wall_ns - from.wall_ns), number(to.cpu_ns - from.cpu_ns),
       static_cast<long long>(to.majflt - from.majflt),
       static_cast<long long>(to.minflt - from.minflt), number(all->quantile(0.5)),
-      number(all->quantile(0.99)), number(all->quantile(0.999)),
-      number(all->count_above(kSlowNs)), number(all->quantile(0.5, kSlowNs)),
-      number(all->quantile(0.99, kSlowNs)), number(errors));
+      number(all->quantile(0.99)), number(all->quantile(0.999)), number(all->count_above(kSlowNs)),
+      number(all->quantile(0.5, kSlowNs)), number(all->quantile(0.99, kSlowNs)), number(errors));
   std::fflush(stdout);
 }
 

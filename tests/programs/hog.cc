@@ -27,8 +27,7 @@ struct Plan {
 
 int take(const Plan& plan) {
   const std::size_t bytes = plan.pages * kPageBytes;
-  void* memory =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     std::fprintf(stderr, "hog: mmap of %zu bytes: %s\n", bytes, std::strerror(errno));
     return 3;
@@ -53,12 +52,11 @@ int take(const Plan& plan) {
 int main(int argc, char** argv) {
   programs::Options options(argc, argv);
   const char* content = options.text("--content", "mixed");
-  const Plan plan{
-      .pages = options.number("--mb", 64) * 1024 * 1024 / kPageBytes,
-      .content = std::strcmp(content, "zero") == 0             ? Content::zero
-                 : std::strcmp(content, "incompressible") == 0 ? Content::incompressible
-                                                               : Content::mixed,
-      .passes = options.number("--passes", 1)};
+  const Plan plan{.pages = options.number("--mb", 64) * 1024 * 1024 / kPageBytes,
+                  .content = std::strcmp(content, "zero") == 0             ? Content::zero
+                             : std::strcmp(content, "incompressible") == 0 ? Content::incompressible
+                                                                           : Content::mixed,
+                  .passes = options.number("--passes", 1)};
   const std::uint64_t children = options.number("--children", 0);
   options.finish("[--mb N] [--content mixed|incompressible|zero] [--passes N] [--children N]");
 

@@ -59,10 +59,10 @@ std::uint64_t key_of(std::size_t page, std::uint64_t version) {
   return programs::mix(page) ^ version;
 }
 
+// An exchange, not a store: as an acquire, it keeps the writes that follow from moving above it.
 void mark_writing(const Shared& shared, std::size_t page) {
   std::atomic_ref<std::uint64_t>(words_of(shared, page)[0])
-      .store(kWriting, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+      .exchange(kWriting, std::memory_order_acq_rel);
 }
 
 // The version word is written last (and kWriting first), so a child forked meanwhile can tell:
@@ -104,8 +104,8 @@ void exchange_block(Shared& shared, std::size_t first, std::size_t count) {
   expect(shared, moved, "read or write of the file failed", first);
   for (std::size_t page = first; page < first + count; ++page) {
     std::uint64_t* words = words_of(shared, page);
-    std::atomic_ref<std::uint64_t>(words[0])
-        .store(shared.versions[page], std::memory_order_release);
+    std::atomic_ref<std::uint64_t>(words[0]).store(shared.versions[page],
+                                                   std::memory_order_release);
     expect(shared, page_holds(words, page, shared.versions[page]), "after read() and write()",
            page);
   }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A heap of small Python objects, about 350 MB by default, built, scanned and verified.
 
-The kind of program that containers kill: three quarters of a million dicts, each holding integers, a string and a
-tuple. Every value is a function of the record's number, so a lost, swapped or zeroed page cannot
-go unnoticed. Exit code 0 only if every value is right; the last line says what was checked.
+The kind of program that containers kill: three quarters of a million dicts, each holding
+integers, a string and a tuple. Every value is a function of the record's number, so a lost,
+swapped or zeroed page cannot go unnoticed. Exit code 0 only if every value is right; the last
+line says what was checked.
 
     objects.py [--count N] [--lookups N] [--seed N]
 """

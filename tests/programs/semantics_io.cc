@@ -219,8 +219,6 @@ constexpr Check kChecks[] = {
 
 }  // namespace
 
-std::span<const Check> io_checks() {
-  return kChecks;
-}
+std::span<const Check> io_checks() { return kChecks; }
 
 }  // namespace programs

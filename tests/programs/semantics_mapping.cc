@@ -188,8 +188,8 @@ bool madvise_free() {
 bool madvise_hints() {
   unsigned char* p = map_pages(kPages);
   stamp(p, kPages, 111);
-  for (const int advice : {MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_SEQUENTIAL, MADV_RANDOM,
-                           MADV_NORMAL}) {
+  for (const int advice :
+       {MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_SEQUENTIAL, MADV_RANDOM, MADV_NORMAL}) {
     EXPECT_OR_FAIL(madvise(p, kPages * kPageBytes, advice) == 0);
     EXPECT_OR_FAIL(stamped(p, kPages, 111));
   }
@@ -239,8 +239,8 @@ bool fixed_over_managed() {
   unsigned char* p = map_pages(kPages);
   stamp(p, kPages, 131);
   press();
-  void* refused = mmap(p, kPageBytes, PROT_READ,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  void* refused =
+      mmap(p, kPageBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
   EXPECT_OR_FAIL(refused == MAP_FAILED && errno == EEXIST);
   EXPECT_OR_FAIL(stamped(p, kPages, 131));
   void* replaced = mmap(p + kPageBytes, kPageBytes, PROT_READ | PROT_WRITE,
@@ -264,8 +264,8 @@ bool error_codes() {
   unmap_pages(p + kPageBytes, 1);
   EXPECT_OR_FAIL(mprotect(p, 4 * kPageBytes, PROT_READ) == -1 && errno == ENOMEM);
   EXPECT_OR_FAIL(madvise(p, 4 * kPageBytes, MADV_DONTNEED) == -1 && errno == ENOMEM);
-  EXPECT_OR_FAIL(mremap(p + kPageBytes, kPageBytes, 2 * kPageBytes, MREMAP_MAYMOVE) ==
-                     MAP_FAILED && errno == EFAULT);
+  EXPECT_OR_FAIL(mremap(p + kPageBytes, kPageBytes, 2 * kPageBytes, MREMAP_MAYMOVE) == MAP_FAILED &&
+                 errno == EFAULT);
   unmap_pages(p, 4);  // a range with a hole: allowed
   return true;
 }
@@ -407,8 +407,6 @@ constexpr Check kChecks[] = {
 
 }  // namespace
 
-std::span<const Check> mapping_checks() {
-  return kChecks;
-}
+std::span<const Check> mapping_checks() { return kChecks; }
 
 }  // namespace programs

@@ -182,8 +182,8 @@ void* deep_thread(void* key) {
 bool thread_stacks() {
   pthread_t threads[4];
   for (std::size_t i = 0; i < 4; ++i) {
-    EXPECT_OR_FAIL(pthread_create(&threads[i], nullptr, deep_thread,
-                                  reinterpret_cast<void*>(i + 1)) == 0);
+    EXPECT_OR_FAIL(
+        pthread_create(&threads[i], nullptr, deep_thread, reinterpret_cast<void*>(i + 1)) == 0);
   }
   press();
   press();
@@ -290,8 +290,6 @@ constexpr Check kChecks[] = {
 
 }  // namespace
 
-std::span<const Check> process_checks() {
-  return kChecks;
-}
+std::span<const Check> process_checks() { return kChecks; }
 
 }  // namespace programs

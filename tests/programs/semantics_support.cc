@@ -59,9 +59,7 @@ void tell_failure(const char* file, int line, const char* condition) {
   std::fprintf(stderr, "semantics: %s:%d: not so: %s\n", file, line, condition);
 }
 
-void set_pressure(std::size_t bytes) {
-  g_pressure_pages = bytes / kPageBytes;
-}
+void set_pressure(std::size_t bytes) { g_pressure_pages = bytes / kPageBytes; }
 
 void press() {
   if (g_pressure_pages == 0) {
@@ -79,8 +77,7 @@ void press() {
 }
 
 unsigned char* map_pages(std::size_t pages, int protection) {
-  void* memory =
-      mmap(nullptr, pages * kPageBytes, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* memory = mmap(nullptr, pages * kPageBytes, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
     std::perror("semantics: mmap");
     std::_Exit(3);
@@ -135,9 +132,7 @@ bool read_faults(const volatile unsigned char* address) {
   return access_faults(const_cast<volatile unsigned char*>(address), Kind::read);
 }
 
-bool write_faults(volatile unsigned char* address) {
-  return access_faults(address, Kind::write);
-}
+bool write_faults(volatile unsigned char* address) { return access_faults(address, Kind::write); }
 
 int exit_code_of(int pid) {
   int status = 0;
@@ -147,12 +142,8 @@ int exit_code_of(int pid) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-const char* own_path() {
-  return g_own_path;
-}
+const char* own_path() { return g_own_path; }
 
-void set_own_path(const char* path) {
-  g_own_path = path;
-}
+void set_own_path(const char* path) { g_own_path = path; }
 
 }  // namespace programs

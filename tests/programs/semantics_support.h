@@ -23,12 +23,12 @@ std::span<const Check> io_checks();
 std::span<const Check> process_checks();
 
 // Ends a check with `false` and tells on stderr (stdout is compared with a native run) where.
-#define EXPECT_OR_FAIL(condition)                                          \
-  do {                                                                     \
-    if (!(condition)) {                                                    \
-      programs::tell_failure(__FILE__, __LINE__, #condition);              \
-      return false;                                                        \
-    }                                                                      \
+#define EXPECT_OR_FAIL(condition)                             \
+  do {                                                        \
+    if (!(condition)) {                                       \
+      programs::tell_failure(__FILE__, __LINE__, #condition); \
+      return false;                                           \
+    }                                                         \
   } while (false)
 void tell_failure(const char* file, int line, const char* condition);
 

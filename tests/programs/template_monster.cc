@@ -80,9 +80,8 @@ long grow(long seed) {
   };
   long total = 0;
   for (auto& [scale, limbs] : nest) {
-    std::stable_sort(limbs.begin(), limbs.end(), [&](const Limb<N>& a, const Limb<N>& b) {
-      return weigh(a) < weigh(b);
-    });
+    std::stable_sort(limbs.begin(), limbs.end(),
+                     [&](const Limb<N>& a, const Limb<N>& b) { return weigh(a) < weigh(b); });
     for (const Limb<N>& limb : limbs) {
       total += std::visit(Weigh<N>{}, limb);
     }
