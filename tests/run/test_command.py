@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 import unittest
 
 from harness import BUILT, PYTHON, SPILLWAY, RunTest, built, run
@@ -177,12 +178,42 @@ class BadInput(RunTest):
         self.refuse(FAILED, "userfaultfd", wrap=drop, command=command)
 
 
+def damage_largest_mapping(pid):
+    """Flips one byte, in the zeros or pattern of a page, in the middle of its largest mapping."""
+    with open(f"/proc/{pid}/maps") as file:
+        ranges = [[int(end, 16) for end in line.split()[0].split("-")] for line in file
+                  if " rw-p " in line]
+    start, end = max(ranges, key=lambda limits: limits[1] - limits[0])
+    at = (start + end) // 2 // 4096 * 4096 + 3000
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        memory.seek(at)
+        byte = memory.read(1)[0]
+        memory.seek(at)
+        memory.write(bytes([byte ^ 0x10]))
+
+
 class Setup(unittest.TestCase):
     def test_everything_is_built(self):
         """Without the command or the programs this suite must fail, never skip."""
         self.assertTrue(os.access(SPILLWAY, os.X_OK), f"no spillway command at {SPILLWAY}")
         for name in ("hog", "mt_verify", "semantics"):
             self.assertTrue(os.access(built(name), os.X_OK), f"no {name} in {BUILT}")
+
+    def test_programs_notice_damage(self):
+        """One wrong byte in their memory, written from outside, must fail them."""
+        for command in (["mt_verify", "--mb", "32", "--rounds", "400000", "--forks", "0"],
+                        ["hog", "--mb", "32", "--passes", "100"]):
+            with self.subTest(program=command[0]):
+                process = subprocess.Popen([built(command[0]), *command[1:]],
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                try:
+                    time.sleep(0.3)  # past the fill, far from the end
+                    self.assertIsNone(process.poll(), "ended before it could be damaged")
+                    damage_largest_mapping(process.pid)
+                    self.assertEqual(process.wait(60), 1)
+                finally:
+                    process.kill()
+                    process.wait()
 
 
 if __name__ == "__main__":
