@@ -30,9 +30,8 @@ FaultOutcome FaultHandler::handle(AddressSpace& space, VirtAddr va, Access acces
   } else {
     mm_->observer.count(Counter::pgfault_retry);
   }
-  Job job{.space = &space, .area = area, .first = vpn, .access = access,
-          .window = streams_.on_fault(space.id(), vpn)};
-  return serve(job);
+  job_.begin(space, *area, vpn, access, streams_.on_fault(space.id(), vpn));
+  return serve(job_);
 }
 
 // How many pages of the window lie in the area.
@@ -54,6 +53,7 @@ u32 FaultHandler::frames_needed(const Job& job, u32 pages) const {
     if (entry.is(Pte::Kind::swapped)) {
       if (!mm_->swap.reading(entry.slot())) ++needed;
     } else if (entry.none() || entry.is(Pte::Kind::zero)) {
+      if (mm_->machine.features.zero_page && job.access == Access::read) continue;
       if (i < config_.fresh_around_max || i == 0) ++needed;
     }
   }
@@ -287,8 +287,8 @@ FaultOutcome FaultHandler::serve(Job& job) {
 void FaultHandler::read_ahead(const Job& job) {
   const i64 next = static_cast<i64>(job.first.v) + job.window.stride * job.window.pages;
   if (next < 0) return;
-  Job ahead{.space = job.space, .area = job.area, .first = Vpn(static_cast<u64>(next)),
-            .access = job.access, .window = job.window};
+  Job& ahead = ahead_;
+  ahead.begin(*job.space, *job.area, Vpn(static_cast<u64>(next)), job.access, job.window);
   if (!job.area->range().contains(ahead.first)) return;
   const u32 pages = clip_window(ahead);
   for (u32 i = 0; i < pages; ++i) {
@@ -339,9 +339,8 @@ FaultOutcome FaultHandler::populate(AddressSpace& space, VpnRange range) {
     const u64 left = (area->end < range.end ? area->end : range.end).v - vpn.v;
     const u32 pages = left < config_.readahead_max ? static_cast<u32>(left)
                                                    : config_.readahead_max;
-    Job job{.space = &space, .area = area, .first = vpn, .access = access,
-            .window = {pages, 1}};
-    const FaultOutcome outcome = serve(job);
+    job_.begin(space, *area, vpn, access, {pages, 1});
+    const FaultOutcome outcome = serve(job_);
     if (outcome != FaultOutcome::done) return outcome;
   }
   return FaultOutcome::done;
@@ -355,8 +354,8 @@ void FaultHandler::will_need(AddressSpace& space, VpnRange range) {
     const Vpn end = area->end < range.end ? area->end : range.end;
     PageTable::Span span;
     for (; space.table().next_span(at, end, &span); at = span.start + span.count) {
-      Job job{.space = &space, .area = area, .first = span.start, .access = Access::read,
-              .window = {}};
+      Job& job = ahead_;
+      job.begin(space, *area, span.start, Access::read, {});
       for (u32 i = 0; i < span.count; ++i) {
         const Pte entry = span.ptes[i];
         if (!entry.is(Pte::Kind::swapped) || mm_->swap.reading(entry.slot())) continue;

@@ -37,25 +37,36 @@ class FaultHandler final : public SwapInSink {
   struct Ready {
     Vpn vpn;
     Pfn pfn;
-    Arrival arrival;
-    u32 shadow;
-    bool soft;  // was resident but unmapped
+    Arrival arrival = Arrival::fresh;
+    u32 shadow = 0;
+    bool soft = false;  // was resident but unmapped
   };
-  // The work on one window: what is at hand, and what came of it.
+  // The work on one window: what is at hand, and what came of it. Jobs are members, not locals:
+  // clearing these arrays for each fault would cost as much as the fault's own work.
   struct Job {
-    AddressSpace* space;
-    Area* area;
+    AddressSpace* space = nullptr;
+    Area* area = nullptr;
     Vpn first;
-    Access access;
+    Access access = Access::read;
     Window window;
-    Ready ready[kWindowMax];
     u32 ready_count = 0;
-    Pfn frames[kWindowMax];  // frames taken for pages that need one
     u32 frame_count = 0;
     u32 frame_next = 0;
-    ReadTarget reads[kWindowMax];
     u32 read_count = 0;
     FaultOutcome outcome = FaultOutcome::done;  // of the first page
+    Ready ready[kWindowMax];
+    Pfn frames[kWindowMax];  // frames taken for pages that need one
+    ReadTarget reads[kWindowMax];
+
+    void begin(AddressSpace& where, Area& in, Vpn vpn, Access how, Window pages) {
+      space = &where;
+      area = &in;
+      first = vpn;
+      access = how;
+      window = pages;
+      ready_count = frame_count = frame_next = read_count = 0;
+      outcome = FaultOutcome::done;
+    }
   };
 
   u32 clip_window(const Job& job) const;
@@ -76,6 +87,8 @@ class FaultHandler final : public SwapInSink {
   SpaceTable* spaces_ = nullptr;
   FaultConfig config_{};
   Streams streams_;
+  Job job_;
+  Job ahead_;
 };
 
 }  // namespace spillway

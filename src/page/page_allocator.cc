@@ -250,6 +250,8 @@ u32 PageAllocator::grow(u32 want) {
     }
     Guard zone(zone_lock_);
     for (u32 i = 0; i < run; ++i) {
+      Page& page = (*frames_)[first + i];
+      page.prev = page.next = Pfn::kNone;
       frames_->transition(first + i, PageState::offline, PageState::isolated);
       buddy_.free(first + i, 0);
     }

@@ -18,6 +18,9 @@ struct Config {
   u32 readahead_max = 32;
   // First-touch windows for sequential streams (0 = one page at a time).
   u32 fresh_around_max = 16;
+  // Whether background_step reclaims up to the high watermark when few frames are free. Off where
+  // unmapping from another CPU costs more than it saves (HOST.md 2.2).
+  bool background_reclaim = true;
   // Limit of mlock in pages (RLIMIT_MEMLOCK).
   PageCount mlock_max{2048};
 };

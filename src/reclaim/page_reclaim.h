@@ -1,0 +1,53 @@
+// PageReclaim: makes frames free. Keeps the ageing queues, unmaps pages by the reverse map, puts
+// their contents into swap and gives the frames back. Implements the Reclaimer port.
+//
+// Rules: reclaim never recurses and never needs more memory than the reserve (I35); every loop has a
+// limit; running out is an outcome, not a hang. Thread safety: the engine lock.
+#pragma once
+
+#include "reclaim/three_queue.h"
+#include "space/space_table.h"
+
+namespace spillway {
+
+class PageReclaim final : public Reclaimer {
+ public:
+  // Pages unmapped together: neighbours are moved home in one call.
+  static constexpr u32 kUnmapBatch = 32;
+  // Frames freed by one run at least, so that the next allocations find some.
+  static constexpr u64 kReclaimMin = 16;
+  // Pages that one run looks at for each page that it is asked for, and at least.
+  static constexpr u64 kScanFactor = 8;
+  static constexpr u64 kScanMin = 4096;
+
+  void init(Machine& machine, FrameTable& frames, PageAllocator& allocator, Swap& swap,
+            Mapper& mapper, const Observer& observer);
+
+  ReclaimOutcome reclaim(PageCount want) override;
+  void page_added(Pfn pfn, Arrival arrival, u32 shadow) override;
+  void page_touched(Pfn pfn) override { queues_.touched(pfn); }
+  void page_removed(Pfn pfn) override { queues_.remove(pfn); }
+  void page_added_unmapped(Pfn pfn) override { queues_.add_unmapped(pfn); }
+  void page_locked(Pfn pfn) override { queues_.lock(pfn); }
+  void page_unlocked(Pfn pfn) override { queues_.unlock(pfn); }
+  void page_cold(Pfn pfn) override;
+  ReclaimOutcome page_out(Pfn pfn) override;
+
+  const ThreeQueue& queues() const { return queues_; }
+
+ private:
+  // Unmaps a batch of pages that the policy names; returns how many are on U now.
+  u32 unmap_batch();
+  ReclaimOutcome evict(Pfn pfn);
+  ReclaimOutcome run(u64 want);
+
+  Machine* machine_ = nullptr;
+  FrameTable* frames_ = nullptr;
+  PageAllocator* allocator_ = nullptr;
+  Swap* swap_ = nullptr;
+  Mapper* mapper_ = nullptr;
+  const Observer* observer_ = nullptr;
+  ThreeQueue queues_;
+};
+
+}  // namespace spillway

@@ -1,0 +1,78 @@
+// ThreeQueue: the ageing policy for machines without accessed bits. Resident pages are on FIFOs:
+//
+//   S  probation  mapped      new pages, and refaults from long ago; about 20 % of resident pages
+//   M  main       mapped      pages that were touched again after they had been unmapped or evicted
+//   U  unmapped   not mapped  on their way out; a touch is a soft fault, which moves the page to M
+//
+// U has a young and an old half. If soft faults hit the young half clearly more often than the
+// old one, time in U says something about a page and U grows; if they hit both alike (uniform
+// random access), U only costs soft faults and shrinks. Evicted pages leave a shadow, the
+// eviction count at that time; a page that refaults within |M| evictions goes to M at once.
+//
+// Sources: S3-FIFO (Yang et al., SOSP 2023) for probation and main, workingset detection
+// (Linux mm/workingset.c) for the shadow; the shares are DESIGN.md's. Which page leaves first is
+// decided here and nowhere else. Thread safety: the engine lock.
+#pragma once
+
+#include "lru/lru_list.h"
+#include "observe/observe.h"
+#include "page/reclaimer.h"
+
+namespace spillway {
+
+class ThreeQueue {
+ public:
+  static constexpr u32 kProbationPercent = 20;
+  static constexpr u32 kUnmappedPercentMin = 3;
+  static constexpr u32 kUnmappedPercentMax = 30;
+  static constexpr u32 kUnmappedPercentStart = 10;
+
+  void init(FrameTable& frames, const Observer& observer);
+
+  void add(Pfn pfn, Arrival arrival, u32 shadow);
+  void add_unmapped(Pfn pfn);         // head of U
+  void add_cold(Pfn pfn);             // tail of U: next to go
+  void touched(Pfn pfn);              // U -> M
+  void rotate(Pfn pfn);               // off its queue's tail, to the head of M
+  void lock(Pfn pfn);
+  void unlock(Pfn pfn);
+  void remove(Pfn pfn);
+
+  // The mapped page that should be unmapped next, kNoPfn if there is none.
+  Pfn next_to_unmap() const;
+  // The unmapped page that should be evicted next.
+  Pfn next_to_evict() const;
+  // Whether U is smaller than it should be.
+  bool wants_unmapped() const { return unmapped() < unmapped_target(); }
+  // A page was evicted: its shadow (never 0).
+  u32 note_evicted();
+
+  u64 probation() const { return probation_.size(); }
+  u64 main() const { return main_.size(); }
+  u64 unmapped() const { return young_.size() + old_.size(); }
+  u64 locked() const { return locked_.size(); }
+  u64 resident() const { return probation() + main() + unmapped(); }
+  u64 unmapped_target() const { return resident() * unmapped_percent_ / 100 + 1; }
+  u32 unmapped_percent() const { return unmapped_percent_; }
+  bool validate() const;
+
+ private:
+  LruList& list_of(PageQueue queue);
+  void balance_unmapped();
+  void adapt();
+
+  FrameTable* frames_ = nullptr;
+  const Observer* observer_ = nullptr;
+  LruList probation_;
+  LruList main_;
+  LruList young_;
+  LruList old_;
+  LruList locked_;
+  u32 evictions_ = 0;
+  u32 unmapped_percent_ = kUnmappedPercentStart;
+  u64 epoch_evictions_ = 0;
+  u64 young_hits_ = 0;
+  u64 old_hits_ = 0;
+};
+
+}  // namespace spillway

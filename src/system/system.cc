@@ -1,0 +1,286 @@
+#include "system/system.h"
+
+#include <new>
+
+#include "system/system_impl.h"
+
+namespace spillway {
+namespace {
+
+// Frames given back to the budget by one background step: bounds the time under the lock.
+constexpr u64 kShrinkBatch = 64;
+// An engine keeps so many frames even when others are in need: less and it could not serve a
+// fault.
+constexpr u64 kKeepFrames = 256;
+
+bool in_space(const AddressSpace& space, VpnRange range) {
+  return range.start >= space.range().start && range.end <= space.range().end;
+}
+
+// The pages of [addr, addr+length). invalid: not page-aligned, or it wraps around.
+Result<VpnRange> pages_of(VirtAddr addr, u64 length) {
+  if (!addr.page_aligned()) return Error::invalid;
+  const u64 pages = pages_for(length).v;
+  if (pages > kVpnEnd.v || addr.vpn().v + pages > kVpnEnd.v) return Error::invalid;
+  return VpnRange{addr.vpn(), addr.vpn() + pages};
+}
+
+}  // namespace
+
+Status SystemImpl::boot() {
+  const PageCount count = machine.frames.count();
+  Page* pages = static_cast<Page*>(machine.boot.alloc(count.v * sizeof(Page), 64));
+  if (pages == nullptr) return Error::no_memory;
+  // Boot memory is zeroed, which is what an offline page is but for its links; these are
+  // written when a frame first comes online, so that descriptors of frames that never do cost
+  // nothing.
+  frames.init(pages, count);
+  allocator.init(machine, frames, observer);
+  allocator.set_reclaimer(reclaim);
+  areas.init(allocator, frames, machine.frames, "area", sizeof(Area));
+  SPW_TRY(swap.init(machine, allocator, frames, observer, config.pool_max, config.slots_max));
+  swap.set_swap_in_sink(fault);
+  SPW_TRY(spaces.init(mm));
+  reclaim.init(machine, frames, allocator, swap, spaces, observer);
+  fault.init(mm, spaces,
+             {config.readahead_min, config.readahead_max, config.fresh_around_max});
+  if (allocator.grow(PageAllocator::kGrowBatch) < System::minimum_frames().v) {
+    return Error::no_memory;
+  }
+  return kOk;
+}
+
+PageCount System::minimum_frames() {
+  // Tables (4 levels), an area slab, slot records, an open segment, one page and the reserve.
+  return PageCount(48);
+}
+
+Result<System*> System::boot(Machine& machine, const Config& config, Counters& counters,
+                             TraceSink& trace) {
+  void* memory = machine.boot.alloc(sizeof(SystemImpl), alignof(SystemImpl));
+  if (memory == nullptr) return Error::no_memory;
+  SystemImpl* impl = ::new (memory) SystemImpl(machine, config, counters, trace);
+  SPW_TRY(impl->boot());
+  return &impl->system;
+}
+
+void System::set_counters(Counters& counters) { impl_.observer.counters = &counters; }
+
+Result<SpaceId> System::create_space(VpnRange range, PageCount brk_pages) {
+  SPW_TRY_ASSIGN(id, impl_.spaces.create(range, brk_pages));
+  impl_.spaces.at(id).set_commit_max(impl_.config.commit_max);
+  return id;
+}
+
+void System::destroy_space(SpaceId space) { impl_.spaces.destroy(space); }
+
+Result<u64> System::mmap(SpaceId id, const MmapRequest& request) {
+  AddressSpace& space = impl_.spaces.at(id);
+  if (request.length == 0) return Error::invalid;
+  const bool fixed = request.fixed || request.noreplace;
+  VirtAddr addr = request.addr;
+  if (!fixed) addr = VirtAddr(addr.v & ~kPageMask);
+  if (request.length > kVpnEnd.v << kPageShift) return Error::no_memory;
+  if (!fixed && addr.vpn() + pages_for(request.length).v > kVpnEnd) addr = VirtAddr(0);
+  SPW_TRY_ASSIGN(range, pages_of(addr, request.length));
+  MapParams params;
+  params.range = range;
+  params.prot = request.prot;
+  params.fixed = fixed;
+  params.noreplace = request.noreplace;
+  params.noreserve = request.noreserve;
+  params.locked = request.locked;
+  params.foreign = request.foreign;
+  if (request.locked &&
+      space.locked_vm() + range.pages() > impl_.config.mlock_max) {
+    return Error::again;
+  }
+  SPW_TRY_ASSIGN(start, space.map(params));
+  if ((request.locked || request.populate) && !request.foreign) {
+    // Best effort, as MAP_POPULATE is: what cannot come in now comes in when it is touched.
+    (void)impl_.fault.populate(space, {start, start + range.pages().v});
+  }
+  return addr_of(start).v;
+}
+
+Result<u64> System::munmap(SpaceId id, VirtAddr addr, u64 length) {
+  AddressSpace& space = impl_.spaces.at(id);
+  if (length == 0) return Error::invalid;
+  SPW_TRY_ASSIGN(range, pages_of(addr, length));
+  if (!in_space(space, range)) return Error::invalid;
+  SPW_TRY(space.unmap(range));
+  return u64{0};
+}
+
+Result<u64> System::mprotect(SpaceId id, VirtAddr addr, u64 length, Prot prot) {
+  AddressSpace& space = impl_.spaces.at(id);
+  SPW_TRY_ASSIGN(range, pages_of(addr, length));
+  if (!in_space(space, range)) return Error::no_memory;
+  SPW_TRY(space.protect(range, prot));
+  return u64{0};
+}
+
+Result<u64> System::mremap(SpaceId id, const MremapRequest& request) {
+  AddressSpace& space = impl_.spaces.at(id);
+  if (request.new_length == 0 || request.old_length == 0) return Error::invalid;
+  if (request.fixed && !request.may_move) return Error::invalid;
+  SPW_TRY_ASSIGN(old_range, pages_of(request.old_addr, request.old_length));
+  SPW_TRY_ASSIGN(sized, pages_of(VirtAddr(0), request.new_length));
+  if (!in_space(space, old_range)) return Error::fault;
+  Vpn to{0};
+  if (request.fixed) {
+    SPW_TRY_ASSIGN(target, pages_of(request.new_addr, request.new_length));
+    if (target.overlaps(old_range)) return Error::invalid;
+    to = target.start;
+  }
+  SPW_TRY_ASSIGN(start,
+                 space.remap(old_range, sized.pages(), request.may_move, request.fixed, to));
+  return addr_of(start).v;
+}
+
+Result<u64> System::madvise(SpaceId id, VirtAddr addr, u64 length, Advice advice) {
+  AddressSpace& space = impl_.spaces.at(id);
+  SPW_TRY_ASSIGN(range, pages_of(addr, length));
+  if (range.empty()) return u64{0};
+  if (!in_space(space, range)) return Error::no_memory;
+  switch (advice) {
+    case Advice::normal:
+    case Advice::random:
+    case Advice::sequential: SPW_TRY(space.check_mapped(range)); return u64{0};
+    case Advice::willneed:
+      SPW_TRY(space.check_mapped(range));
+      impl_.fault.will_need(space, range);
+      return u64{0};
+    case Advice::dontneed:
+    case Advice::free: SPW_TRY(space.discard(range)); return u64{0};
+    case Advice::cold: SPW_TRY(space.cold(range)); return u64{0};
+    case Advice::pageout: SPW_TRY(space.page_out(range)); return u64{0};
+  }
+  return Error::invalid;
+}
+
+Result<u64> System::brk(SpaceId id, VirtAddr addr) {
+  SPW_TRY_ASSIGN(now, impl_.spaces.at(id).brk(addr));
+  return now.v;
+}
+
+Result<u64> System::mlock(SpaceId id, VirtAddr addr, u64 length) {
+  AddressSpace& space = impl_.spaces.at(id);
+  const VirtAddr start{addr.v & ~kPageMask};
+  SPW_TRY_ASSIGN(range, pages_of(start, length + (addr.v & kPageMask)));
+  if (range.empty()) return u64{0};
+  if (!in_space(space, range)) return Error::no_memory;
+  SPW_TRY(space.set_locked(range, true, impl_.config.mlock_max));
+  switch (impl_.fault.populate(space, range)) {
+    case FaultOutcome::done: return u64{0};
+    case FaultOutcome::wait: return Error::wait;
+    case FaultOutcome::maperr:
+    case FaultOutcome::accerr:
+    case FaultOutcome::oom: return Error::no_memory;
+    case FaultOutcome::bus: return Error::io;
+    case FaultOutcome::corrupt: return Error::corrupt;
+  }
+  return Error::invalid;
+}
+
+Result<u64> System::munlock(SpaceId id, VirtAddr addr, u64 length) {
+  AddressSpace& space = impl_.spaces.at(id);
+  const VirtAddr start{addr.v & ~kPageMask};
+  SPW_TRY_ASSIGN(range, pages_of(start, length + (addr.v & kPageMask)));
+  if (range.empty()) return u64{0};
+  if (!in_space(space, range)) return Error::no_memory;
+  SPW_TRY(space.set_locked(range, false, PageCount(0)));
+  return u64{0};
+}
+
+Result<u64> System::mincore(SpaceId id, VirtAddr addr, PageCount pages, u8* vec) {
+  AddressSpace& space = impl_.spaces.at(id);
+  SPW_TRY_ASSIGN(range, pages_of(addr, pages.bytes()));
+  if (!in_space(space, range)) return Error::no_memory;
+  SPW_TRY(space.resident(range, vec));
+  return u64{0};
+}
+
+bool System::touches_foreign(SpaceId id, VirtAddr addr, u64 length) const {
+  const VpnRange range{addr.vpn(), addr.vpn() + pages_for(length + (addr.v & kPageMask)).v};
+  return impl_.spaces.at(id).touches_foreign(range);
+}
+
+FaultOutcome System::on_fault(SpaceId id, VirtAddr va, Access access, u32 attempt) {
+  impl_.observer.event(EventKind::fault_begin, va.v, static_cast<u64>(access));
+  AddressSpace* space = impl_.spaces.find(id);
+  const FaultOutcome outcome = space == nullptr
+                                   ? FaultOutcome::maperr
+                                   : impl_.fault.handle(*space, va, access, attempt);
+  impl_.observer.event(EventKind::fault_end, va.v, static_cast<u64>(outcome));
+  return outcome;
+}
+
+BackgroundResult System::background_step() {
+  PageAllocator& allocator = impl_.allocator;
+  const u64 wanted = impl_.machine.frames.quota_wanted_back().v;
+  if (wanted > 0 && allocator.online().v > kKeepFrames) {
+    u64 batch = wanted < kShrinkBatch ? wanted : kShrinkBatch;
+    if (batch > allocator.online().v - kKeepFrames) batch = allocator.online().v - kKeepFrames;
+    const u64 keep = allocator.marks().min.v;
+    if (allocator.free_pages().v < keep + batch) {
+      (void)impl_.reclaim.reclaim(PageCount(keep + batch - allocator.free_pages().v));
+    }
+    const u64 spare = allocator.free_pages().v > keep ? allocator.free_pages().v - keep : 0;
+    const u32 done = allocator.shrink(static_cast<u32>(spare < batch ? spare : batch));
+    return {.more = done > 0};
+  }
+  if (impl_.config.background_reclaim && allocator.below_low() &&
+      impl_.reclaim.queues().resident() > 0) {
+    const u64 lack = allocator.marks().high.v - allocator.free_pages().v;
+    if (allocator.grow(static_cast<u32>(lack)) > 0) return {.more = true};
+    return {.more = impl_.reclaim.reclaim(PageCount(lack)) == ReclaimOutcome::progress};
+  }
+  return {.more = impl_.swap.background_step()};
+}
+
+bool System::background_wanted() const {
+  if (impl_.config.background_reclaim && impl_.allocator.below_low()) return true;
+  return impl_.swap.background_wanted() || impl_.machine.frames.quota_wanted_back().v > 0;
+}
+
+Status System::prepare_fork() {
+  if (impl_.swap.io_in_flight()) return Error::wait;
+  return kOk;
+}
+
+Snapshot System::snapshot() const {
+  const SystemImpl& s = impl_;
+  const ThreeQueue& queues = s.reclaim.queues();
+  Snapshot out{};
+  out.frames_total = s.frames.count().v;
+  out.frames_online = s.allocator.online().v;
+  out.frames_free = s.allocator.free_pages().v;
+  out.frames_reserved = s.allocator.reserved().v;
+  out.frames_kernel = s.areas.slabs();
+  out.frames_pool = s.swap.pool().frames_used().v;
+  out.frames_swap_meta = s.swap.slots().chunks();
+  out.frames_user = queues.resident() + queues.locked();
+  out.mapped = queues.probation() + queues.main() + queues.locked();
+  out.unmapped = queues.unmapped();
+  out.probation = queues.probation();
+  out.main = queues.main();
+  out.locked = queues.locked();
+  out.watermark_min = s.allocator.marks().min.v;
+  out.watermark_low = s.allocator.marks().low.v;
+  out.watermark_high = s.allocator.marks().high.v;
+  out.slots_used = s.swap.slots().used();
+  out.pool_bytes_live = s.swap.pool().live_bytes();
+  out.disk_segments_used = s.swap.disk().segments_used();
+  out.disk_segments_total = s.swap.disk().segments_total();
+  impl_.spaces.for_each([&](AddressSpace& space) {
+    out.frames_tables += space.table().tables();
+    out.areas += space.area_count();
+    out.total_vm += space.total_vm().v;
+  });
+  return out;
+}
+
+AuditReport System::audit() { return impl_.audit(); }
+
+}  // namespace spillway
