@@ -28,7 +28,8 @@ function(spw_room name)
 
   if(SPW_TESTS AND tests)
     spw_test(spw_${name}_test ${tests})
-    target_link_libraries(spw_${name}_test PRIVATE spw_${name})
+    # The simulated machine is the test bed of every room above the port.
+    target_link_libraries(spw_${name}_test PRIVATE spw_${name} spw_machine_sim)
   endif()
   if(SPW_FUZZ)
     foreach(fuzzer IN LISTS fuzzers)

@@ -9,6 +9,9 @@ namespace {
 // frees more frames than it takes at a cost of about one copied page per freed page. Measured
 // as a good balance against spilling (HOST.md section 0).
 constexpr u32 kCleanLivePercent = 55;
+// When there is no other way to make room: a segment must give back at least two of 16 frames,
+// because moving its objects may cost a partly filled one.
+constexpr u32 kCleanDesperatePercent = 87;
 // Sealed segments that one search looks at, oldest first: bounds the search in large pools;
 // old segments have had the most time to lose objects.
 constexpr u32 kVictimSearchMax = 64;
@@ -184,7 +187,7 @@ const u8* Pool::data_at(Place place, u8* scratch) const {
   return scratch;
 }
 
-u32 Pool::pick_victim() const {
+u32 Pool::pick_victim(u32 live_percent_max) const {
   u32 best = Segment::kNoSegment;
   u32 best_live = kSegmentBytes;
   u32 looked = 0;
@@ -194,7 +197,7 @@ u32 Pool::pick_victim() const {
       const Segment& s = segments_[at];
       // Relative to the frames it holds, so that early-sealed segments count as they are.
       const u64 held = s.frame_count * kPageSize;
-      if (s.live * u64{100} <= held * kCleanLivePercent && s.live < best_live) {
+      if (s.live * u64{100} <= held * live_percent_max && s.live < best_live) {
         best = at;
         best_live = s.live;
       }
@@ -203,8 +206,8 @@ u32 Pool::pick_victim() const {
   return best;
 }
 
-bool Pool::clean_one() {
-  const u32 victim = pick_victim();
+bool Pool::clean_one(bool desperate) {
+  const u32 victim = pick_victim(desperate ? kCleanDesperatePercent : kCleanLivePercent);
   if (victim == Segment::kNoSegment) return false;
   Segment& from = segments_[victim];
   observer_->event(EventKind::swap_clean, victim, from.live);

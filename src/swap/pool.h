@@ -54,8 +54,8 @@ class Pool {
   const u8* data_at(Place place, u8* scratch) const;
 
   // Moves the live objects of the emptiest of some sealed segments to the open one; false when
-  // none has enough dead bytes to be worth it.
-  bool clean_one();
+  // none has enough dead bytes to be worth it. `desperate`: any gain is worth it.
+  bool clean_one(bool desperate);
   // Oldest sealed segment to send to disk (raw ones first), kNoSegment if there is none. It
   // becomes `writing` and its request is filled in, except for place and sink.
   u32 begin_write();
@@ -117,7 +117,7 @@ class Pool {
   void push_sealed(u32 segment);
   void remove_sealed(u32 segment);
   void release_if_dead(u32 segment);
-  u32 pick_victim() const;
+  u32 pick_victim(u32 live_percent_max) const;
 
   Machine* machine_ = nullptr;
   PageAllocator* allocator_ = nullptr;

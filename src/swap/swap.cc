@@ -181,7 +181,7 @@ bool Swap::start_write() {
 }
 
 ReclaimOutcome Swap::make_space() {
-  if (pool_.clean_one()) return ReclaimOutcome::progress;
+  if (pool_.clean_one(false)) return ReclaimOutcome::progress;
   if (pool_.sealed(Stream::raw) + pool_.sealed(Stream::compressed) == 0 && pool_.writing() == 0) {
     // Small pools may consist of nothing but open segments.
     pool_.seal_open();
@@ -190,6 +190,7 @@ ReclaimOutcome Swap::make_space() {
   }
   if (disk_.present() && disk_full_ && !disk_.cleaning()) disk_.submit_clean(*this);
   if (pool_.writing() > 0 || disk_.cleaning()) return ReclaimOutcome::wait;
+  if (pool_.clean_one(true)) return ReclaimOutcome::progress;
   return ReclaimOutcome::exhausted;
 }
 
@@ -201,7 +202,7 @@ bool Swap::background_wanted() const {
 }
 
 bool Swap::background_step() {
-  if (pool_.nearly_full() && pool_.clean_one()) return true;
+  if (pool_.nearly_full() && pool_.clean_one(false)) return true;
   if (!background_wanted()) return false;
   return start_write();
 }
