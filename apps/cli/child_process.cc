@@ -153,6 +153,11 @@ bool reap(pid_t child, ChildResult& result) {
   for (;;) {
     int status = 0;
     const pid_t got = ::wait4(child, &status, WNOHANG | WUNTRACED, &result.usage);
+    if (got < 0 && errno == ECHILD) {
+      // Somebody who traces the launcher took it; there is no status to pass on.
+      throw CliError("run", "the end of the program was taken by somebody else",
+                     "do not trace 'spillway run' itself");
+    }
     if (got != child) return false;
     if (!WIFSTOPPED(status)) {
       result.wait_status = status;

@@ -10,6 +10,7 @@ skipped where those are missing.
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -178,6 +179,29 @@ class Runs(Case):
         self.assertGreater(numbers["peak_rss_bytes"], 0)
         self.assertGreaterEqual(numbers["engines"], 1)
         self.assertEqual(os.listdir(self.folder), ["r.json"])
+
+    def test_interrupt_of_a_terminal_arrives_once(self):
+        # The terminal signals the whole group; the launcher must not send a second one.
+        script = ("n=0; trap 'n=$((n+1))' INT; echo ready; "
+                  "i=0; while [ $i -lt 10 ]; do sleep 0.05; i=$((i+1)); done; echo count=$n")
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(SPILLWAY, [SPILLWAY, "run", "-q", "--ram", "64M", "sh", "-c", script])
+        text, sent = b"", False
+        while True:
+            try:
+                piece = os.read(terminal, 4096)
+            except OSError:  # how a terminal tells that its last user is gone
+                break
+            if not piece:
+                break
+            text += piece
+            if b"ready" in text and not sent:
+                os.write(terminal, b"\x03")
+                sent = True
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+        os.close(terminal)
+        self.assertIn(b"count=1", text)
 
     def test_one_budget_in_a_tree(self):
         result = call("run", "-q", "--ram", "64M", "--", SPILLWAY, "run", "--ram", "32M", "true")

@@ -1,26 +1,31 @@
 # bash completion for spillway(1); installed as bash-completion/completions/spillway.
 
-# The position of the program among the words of `spillway run`, or 0 before there is one.
+# The position of the program among COMP_WORDS, which is what _command_offset counts in, or 0
+# before there is one. There --ram=SIZE is three words.
 _spillway_program_at() {
   local i
-  for ((i = 2; i < cword; i++)); do
-    case ${words[i]} in
+  for ((i = 2; i < COMP_CWORD; i++)); do
+    case ${COMP_WORDS[i]} in
       --)
         echo $((i + 1))
         return
         ;;
-      --ram | --swap-ram | --swap-dir | --swap-max | --reserve | --report) ((i++)) ;;
+      --ram | --swap-ram | --swap-dir | --swap-max | --reserve | --report)
+        [ "${COMP_WORDS[i + 1]}" = "=" ] && ((i++))
+        ((i++))
+        ;;
       -*) ;;
-      =) ((i++)) ;; # --ram=SIZE is three words to readline
       *)
         echo "$i"
         return
         ;;
     esac
   done
-  [ "${words[cword - 1]}" = -- ] && echo "$cword" || echo 0
+  echo 0
 }
 
+# Word lists hold no blanks of their own, so splitting them is what is meant.
+# shellcheck disable=SC2207
 _spillway_run() {
   local at
   at=$(_spillway_program_at)
@@ -56,13 +61,16 @@ _spillway_run() {
       COMPREPLY=($(compgen -W '--ram --swap-ram --swap-dir --swap-max --reserve --stats --report
         -q --quiet -v --verbose -h --help --' -- "$cur"))
       ;;
-    *) _command_offset "$cword" ;;
+    *) _command_offset "$COMP_CWORD" ;;
   esac
 }
 
+# shellcheck disable=SC2207
 _spillway() {
-  local cur prev words cword
-  _init_completion || return
+  # shellcheck disable=SC2034 # split and words are set for us
+  local cur prev words cword split
+  # -s: --ram=SIZE stays one word of `words`, while cur and prev see its two halves.
+  _init_completion -s || return
   if [ "$cword" -eq 1 ]; then
     COMPREPLY=($(compgen -W 'run doctor help -h --help -V --version' -- "$cur"))
     return
