@@ -83,9 +83,8 @@ spw_enter_locked:
 
 namespace spillway {
 
-// The lock's word has a name of its own, so that the assembly can reach it.
+// Variables have names of their own, so that the assembly can reach them.
 extern "C" {
-extern EngineLock g_spw_engine_lock asm("spw_engine_lock_word");
 extern u64 g_spw_entry_stack_top asm("spw_entry_stack_top");
 LockedResult spw_enter_locked(LockedFunction fn, u64 a, u64 b, u64 c, u64 d, u64 e);
 // Defined by libc since 2.35; weak, so that older ones link.
@@ -93,7 +92,7 @@ extern const i64 __rseq_offset __attribute__((weak));
 extern const u32 __rseq_size __attribute__((weak));
 }
 
-EngineLock g_engine_lock asm("spw_engine_lock_word");
+EngineLock g_engine_lock;
 u64 g_spw_entry_stack_top = 0;
 
 namespace {

@@ -20,7 +20,8 @@ class SPW_CAPABILITY("engine lock") EngineLock {
  private:
   std::atomic<u32> word_{0};
 };
-extern EngineLock g_engine_lock;
+// Named for the assembly of engine_lock.cc.
+extern EngineLock g_engine_lock asm("spw_engine_lock_word");
 
 class SPW_SCOPED_CAPABILITY EngineGuard {
  public:

@@ -1,6 +1,7 @@
 #include "machine_host/uffd.h"
 
 #include <fcntl.h>
+#include <linux/ioctl.h>
 #include <linux/userfaultfd.h>
 
 #include "machine_host/syscalls.h"
@@ -30,7 +31,7 @@ constexpr u64 kDoNotWake = 1;  // the same bit in COPY, MOVE and POISON
 constexpr u64 kNewFlags = O_CLOEXEC | O_NONBLOCK;
 
 constexpr u64 kWanted =
-    kUffdFeatureThreadId | kUffdFeatureExactAddress | kUffdFeaturePoison | kUffdFeatureMove;
+    kUffdFeatureWriteProtect | kUffdFeatureThreadId | kUffdFeatureExactAddress | kUffdFeaturePoison | kUffdFeatureMove;
 
 // Asks an open userfaultfd what it offers. The descriptor is of no use afterwards unless the
 // wish was granted, because the handshake happens once.
@@ -138,10 +139,11 @@ Uffd uffd_open(int device_fd, UserModeOnly user_mode_only) {
   return uffd;
 }
 
-i64 uffd_register(int fd, u64 start, u64 bytes) {
+i64 uffd_register(int fd, u64 start, u64 bytes, UffdMode mode) {
   uffdio_register reg = {};
   reg.range = {start, bytes};
   reg.mode = UFFDIO_REGISTER_MODE_MISSING;
+  if (mode == UffdMode::missing_and_write_protect) reg.mode |= UFFDIO_REGISTER_MODE_WP;
   return sys::ioctl(fd, UFFDIO_REGISTER, &reg);
 }
 
@@ -164,6 +166,13 @@ UffdProgress uffd_move(int fd, u64 to, u64 from, u64 bytes, WakeMode wake) {
   MoveArgument move = {to, from, bytes, wake == WakeMode::do_not_wake ? kDoNotWake : 0, 0};
   const i64 result = sys::ioctl(fd, kIoctlMove, &move);
   return {result, move.moved};
+}
+
+i64 uffd_write_protect(int fd, u64 start, u64 bytes) {
+  uffdio_writeprotect wp = {};
+  wp.range = {start, bytes};
+  wp.mode = UFFDIO_WRITEPROTECT_MODE_WP;
+  return sys::ioctl(fd, UFFDIO_WRITEPROTECT, &wp);
 }
 
 i64 uffd_wake(int fd, u64 start, u64 bytes) {

@@ -28,6 +28,7 @@ struct UffdReport {
   UffdProbe user_mode_only;
 };
 
+inline constexpr u64 kUffdFeatureWriteProtect = u64{1} << 0;
 inline constexpr u64 kUffdFeatureSigbus = u64{1} << 7;
 inline constexpr u64 kUffdFeatureThreadId = u64{1} << 8;
 inline constexpr u64 kUffdFeatureExactAddress = u64{1} << 11;
@@ -51,8 +52,10 @@ enum class UserModeOnly : u8 { refuse, allow };
 // addresses enabled as far as the kernel has them. fd is -1 on failure.
 Uffd uffd_open(int device_fd, UserModeOnly user_mode_only);
 
-// Registers [start, start+bytes) for missing pages, or takes the registration away.
-i64 uffd_register(int fd, u64 start, u64 bytes);
+enum class UffdMode : u8 { missing, missing_and_write_protect };
+
+// Registers [start, start+bytes), or takes the registration away.
+i64 uffd_register(int fd, u64 start, u64 bytes, UffdMode mode = UffdMode::missing);
 i64 uffd_unregister(int fd, u64 start, u64 bytes);
 
 enum class WakeMode : u8 { wake, do_not_wake };
@@ -65,6 +68,8 @@ struct UffdProgress {
 };
 UffdProgress uffd_copy(int fd, u64 to, u64 from, u64 bytes, WakeMode wake);
 UffdProgress uffd_move(int fd, u64 to, u64 from, u64 bytes, WakeMode wake);
+// Makes writers to present pages of the range wait (needs UffdMode::missing_and_write_protect).
+i64 uffd_write_protect(int fd, u64 start, u64 bytes);
 i64 uffd_wake(int fd, u64 start, u64 bytes);
 // Makes the page raise SIGBUS on access until it is dropped (madvise DONTNEED).
 i64 uffd_poison(int fd, u64 start, u64 bytes);

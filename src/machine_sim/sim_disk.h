@@ -45,6 +45,7 @@ class SimDisk final : public BlockDevice {
 
   // No more than `segments` segments can be claimed from now on; those claimed stay.
   void set_segments_max(u64 segments) { segments_max_ = segments; }
+  bool claimed_by_us(u64 segment) const { return segments_[segment].mine; }
   u64 segments_claimed() const { return claimed_; }
   // A forked relative refers to the segment too, or no longer.
   void add_relative(u64 segment);

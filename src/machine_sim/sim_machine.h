@@ -76,6 +76,9 @@ class SimMachine {
   FaultPlan& failures() { return plan_; }
   // Only on machines with disk_pages != 0.
   SimDisk& disk() { return *disk_; }
+  const SimMmu& mmu() const { return mmu_; }
+  const FaultPlan& failures() const { return plan_; }
+  const SimDisk& disk() const { return *disk_; }
   bool has_disk() const { return disk_.has_value(); }
 
   // Lets `ns` pass and ends the requests that fall due meanwhile, each at its own time.

@@ -1,7 +1,6 @@
 #include "machine_sim/sim_mmu.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
 
 namespace spillway {
@@ -202,6 +201,15 @@ bool SimMmu::pin(SpaceId space, Vpn vpn) {
 void SimMmu::unpin(SpaceId space, Vpn vpn) {
   const auto it = mirror_.find(key(space, vpn));
   if (it != mirror_.end() && it->second.pins != 0) --it->second.pins;
+}
+
+void SimMmu::unpin_all() {
+  for (auto& [k, m] : mirror_) m.pins = 0;
+}
+
+bool SimMmu::any_pinned() const {
+  return std::any_of(mirror_.begin(), mirror_.end(),
+                     [](const auto& m) { return m.second.pins != 0; });
 }
 
 bool SimMmu::pinned(SpaceId space, Vpn vpn) const {

@@ -61,7 +61,9 @@ class SimMmu final : public Mmu {
   // moved page keeps them. False: nothing is mapped there.
   bool pin(SpaceId space, Vpn vpn);
   void unpin(SpaceId space, Vpn vpn);
+  void unpin_all();
   bool pinned(SpaceId space, Vpn vpn) const;
+  bool any_pinned() const;
 
   // The core's entry for a page; none where a table is missing.
   Pte entry(SpaceId space, Vpn vpn) const;

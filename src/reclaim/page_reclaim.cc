@@ -78,6 +78,7 @@ ReclaimOutcome PageReclaim::evict(Pfn pfn) {
 }
 
 ReclaimOutcome PageReclaim::run(u64 want) {
+  swap_->set_pool_share(allocator_->online(), frames_->count());
   const u64 start = allocator_->free_pages().v;
   const u64 goal = start + want;
   const u64 comfortable = start + (want > kReclaimMin ? want : kReclaimMin);

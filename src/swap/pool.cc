@@ -25,7 +25,7 @@ Status Pool::init(Machine& machine, PageAllocator& allocator, FrameTable& frames
   frames_ = &frames;
   slots_ = &slots;
   observer_ = &observer;
-  frames_max_ = frames_max;
+  frames_max_ = frames_limit_ = frames_max;
   // Partly filled segments (open, or sealed early) make for more segments than full ones would:
   // twice the number covers every frame being in a half-filled segment.
   u64 count = 2 * (frames_max.v / kSegmentFrames) + 8;

@@ -97,6 +97,9 @@ class Pool {
   Segment& operator[](u32 segment) { return segments_[segment]; }
   PageCount frames_used() const { return frames_used_; }
   PageCount frames_max() const { return frames_max_; }
+  // Changes the limit, to at most what init() was given. Frames above it leave with the next
+  // cleaning or write.
+  void set_frames_max(PageCount max) { frames_max_ = max < frames_limit_ ? max : frames_limit_; }
   bool nearly_full() const { return frames_used_.v * 8 >= frames_max_.v * 7; }
   u64 live_bytes() const { return live_bytes_; }
   u32 writing() const { return writing_; }
@@ -133,6 +136,7 @@ class Pool {
   SealedList sealed_[kStreamCount];
   PageCount frames_used_;
   PageCount frames_max_;
+  PageCount frames_limit_;
   u64 live_bytes_ = 0;
   u32 writing_ = 0;
 };

@@ -12,6 +12,7 @@ Status Swap::init(Machine& machine, PageAllocator& allocator, FrameTable& frames
   machine_ = &machine;
   frames_ = &frames;
   observer_ = &observer;
+  pool_max_ = pool_max;
   scratch_ = static_cast<u8*>(machine.boot.alloc(kPageSize, 64));
   if (scratch_ == nullptr) return Error::no_memory;
   SPW_TRY(codec_.init(machine.boot));
@@ -159,12 +160,21 @@ LoadOutcome Swap::load(SlotId id, Pfn pfn) {
 }
 
 Status Swap::read(const ReadTarget* targets, u32 count) {
+  if (quiesced_) return Error::wait;
   SPW_TRY(disk_.submit_read(targets, count, slots_, *this));
   for (u32 i = 0; i < count; ++i) slots_[targets[i].slot].reading_pfn = targets[i].pfn.v;
   return kOk;
 }
 
+void Swap::set_pool_share(PageCount online, PageCount total) {
+  // At least two segments, so that one can be filled while another is written.
+  u64 share = pool_max_.v * online.v / total.v;
+  if (share < 2 * kSegmentFrames) share = 2 * kSegmentFrames;
+  pool_.set_frames_max(PageCount(share));
+}
+
 bool Swap::start_write() {
+  if (quiesced_) return false;
   if (!disk_.present() || disk_full_ || write_errors_ >= kWriteErrorsMax) return false;
   if (pool_.writing() >= kWritesMax) return false;
   if (pool_.sealed(Stream::raw) + pool_.sealed(Stream::compressed) == 0) return false;
@@ -188,6 +198,7 @@ ReclaimOutcome Swap::make_space() {
   }
   while (start_write()) {
   }
+  if (quiesced_) return ReclaimOutcome::wait;
   if (disk_.present() && disk_full_ && !disk_.cleaning()) disk_.submit_clean(*this);
   if (pool_.writing() > 0 || disk_.cleaning()) return ReclaimOutcome::wait;
   if (pool_.clean_one(true)) return ReclaimOutcome::progress;
@@ -195,6 +206,7 @@ ReclaimOutcome Swap::make_space() {
 }
 
 bool Swap::background_wanted() const {
+  if (quiesced_) return false;
   if (!disk_.present() || disk_full_ || write_errors_ >= kWriteErrorsMax) return false;
   if (pool_.writing() >= kWritesMax) return false;
   return pool_.sealed(Stream::raw) > 0 ||

@@ -85,6 +85,12 @@ class Swap final : public IoSink {
   bool background_step();
   bool background_wanted() const;
 
+  // Limits the pool to its part of the frames that are online: a process that has a small share
+  // of the budget must not fill it with compressed pages.
+  void set_pool_share(PageCount online, PageCount total);
+
+  // While quiesced nothing new is submitted: stores and reads that would need it wait.
+  void set_quiesced(bool on) { quiesced_ = on; }
   bool io_in_flight() const { return pool_.writing() > 0 || disk_.reads_in_flight() > 0; }
   void io_done(IoRequest& request, Status status) override;
 
@@ -118,6 +124,8 @@ class Swap final : public IoSink {
   u8* scratch_ = nullptr;  // one object that lies across frames
   u32 write_errors_ = 0;
   bool disk_full_ = false;
+  bool quiesced_ = false;
+  PageCount pool_max_;
 };
 
 }  // namespace spillway

@@ -245,9 +245,12 @@ bool System::background_wanted() const {
 }
 
 Status System::prepare_fork() {
+  impl_.swap.set_quiesced(true);
   if (impl_.swap.io_in_flight()) return Error::wait;
   return kOk;
 }
+
+void System::finish_fork() { impl_.swap.set_quiesced(false); }
 
 Snapshot System::snapshot() const {
   const SystemImpl& s = impl_;

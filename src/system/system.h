@@ -103,9 +103,11 @@ class System final : public FaultSink {
   // True when background_step has something to do: a cheap test after each fault.
   bool background_wanted() const;
 
-  // Before a process is forked: wait until no I/O is in flight. The copy of the engine is
-  // usable in the child as it is.
+  // Before a process is forked: wait until no I/O is in flight; from the first call on nothing new
+  // is submitted. The copy of the engine is usable in the child as it is. finish_fork(), in parent
+  // and child (and when the fork failed), lets I/O go on.
   Status prepare_fork();
+  void finish_fork();
 
   Snapshot snapshot() const;
   // Checks every invariant (docs/ARCHITECTURE.md lists them). O(everything): for tests and idle.
