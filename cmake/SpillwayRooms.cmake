@@ -27,7 +27,8 @@ function(spw_room name)
   endif()
 
   if(SPW_TESTS AND tests)
-    spw_test(spw_${name}_test ${tests})
+    # room.cmake may set test_labels, e.g. for tests that need a real kernel's help.
+    spw_test(spw_${name}_test ${tests} LABELS ${test_labels})
     # The simulated machine is the test bed of every room above the port.
     target_link_libraries(spw_${name}_test PRIVATE spw_${name} spw_machine_sim)
   endif()
@@ -42,10 +43,12 @@ function(spw_room name)
   endif()
 endfunction()
 
-# spw_test(TARGET source...): a GoogleTest program whose cases ctest knows one by one.
+# spw_test(TARGET source... [LABELS label...]): a GoogleTest program whose cases ctest knows one
+# by one.
 function(spw_test target)
-  add_executable(${target} ${ARGN})
+  cmake_parse_arguments(ARG "" "" "LABELS" ${ARGN})
+  add_executable(${target} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${target} PRIVATE spw_warnings GTest::gtest GTest::gtest_main)
   include(GoogleTest)
-  gtest_discover_tests(${target} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300)
+  gtest_discover_tests(${target} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 300 LABELS "${ARG_LABELS}")
 endfunction()
