@@ -8,7 +8,7 @@
 namespace spillway {
 
 struct OptionText {
-  const char* names;        // as CLI11 wants them: "-q,--quiet"
+  const char* names;        // "--ram" or "-q,--quiet"; a letter takes no argument
   const char* argument;     // nullptr for a switch
   const char* environment;  // the variable that stands for it, or nullptr
   const char* help;         // what it does; lines are wrapped when printed

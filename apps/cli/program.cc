@@ -129,7 +129,7 @@ std::string find_program(const std::string& name, const char* path_variable) {
   int refusal = 0;
   for (std::string folder; std::getline(folders, folder, ':');) {
     // An empty element means the current folder.
-    const std::string candidate = (folder.empty() ? "." : folder) + "/" + name;
+    std::string candidate = (folder.empty() ? "." : folder) + "/" + name;
     const int error = execute_error(candidate);
     if (error == 0) return candidate;
     // As execvp does: go on looking, but remember that something was there.

@@ -2,11 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <CLI/App.hpp>
-#include <CLI/Config.hpp>
-#include <CLI/Formatter.hpp>
 #include <algorithm>
-#include <functional>
 #include <string_view>
 
 #include "cli/exit_codes.h"
@@ -15,88 +11,110 @@
 namespace spillway {
 namespace {
 
-const OptionText& text_of(const CommandText& command, std::string_view name) {
-  const auto found = std::find_if(
-      command.options.begin(), command.options.end(),
-      [&](const OptionText& option) { return std::string_view(option.names).ends_with(name); });
-  return *found;
-}
-
-// One subcommand's parser. CLI11 does the splitting; our own table names the options.
+// One subcommand's parser, over the table that also makes its help. Written by hand because the
+// rules are few and must hold exactly: options end at the program, and `--ram=` is an empty
+// value, where CLI11 would take the next word for it.
 class Parser {
  public:
   Parser(const CommandText& command, GetEnv environment)
-      : command_(command), environment_(environment) {
-    app_.set_help_flag();
-    app_.prefix_command();
-  }
+      : command_(command), environment_(environment) {}
 
-  void add(const char* name, Setting& setting) {
-    const OptionText& text = text_of(command_, name);
-    // The last one wins, as for every GNU tool.
-    app_.add_option_function<std::string>(text.names,
-                                          [&setting, name](const std::string& value) {
-                                            setting = Setting{value, name};
-                                          })
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    settings_.push_back({&setting, text.environment});
-  }
-
-  void add(const char* name, bool& on) {
-    const OptionText& text = text_of(command_, name);
-    app_.add_flag_callback(text.names, [&on] { on = true; })->disable_flag_override();
-    switches_.push_back({&on, text.environment});
-  }
+  // `name` is the long name. Every option of the table must be added.
+  void add(const char* name, Setting& setting) { add(name, &setting, nullptr); }
+  void add(const char* name, bool& on) { add(name, nullptr, &on); }
 
   // Returns what follows the options.
-  std::vector<std::string> parse(const std::vector<std::string>& arguments) {
-    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
-    try {
-      app_.parse(reversed);
-    } catch (const CLI::Error& error) {
-      throw CliError(command_.name, plain(error.what()), usage_hint());
+  std::vector<std::string> parse(const std::vector<std::string>& words) {
+    std::size_t at = 0;
+    while (at < words.size()) {
+      const std::string& word = words[at];
+      if (word.size() < 2 || word[0] != '-') break;
+      ++at;
+      if (word == "--") break;
+      if (word[1] == '-') {
+        at = take_long(words, at);
+      } else {
+        take_short(word);
+      }
     }
     take_environment();
-    std::vector<std::string> rest = app_.remaining();
-    if (rest.empty()) return rest;
-    if (rest[0] == "--") {
-      rest.erase(rest.begin());
-    } else if (rest[0].starts_with("-")) {
-      throw CliError(fmt::format("{} {}", command_.name, rest[0]), "there is no such option",
-                     usage_hint());
-    }
-    return rest;
+    return {words.begin() + static_cast<std::ptrdiff_t>(at), words.end()};
   }
 
  private:
-  std::string usage_hint() const { return fmt::format("see 'spillway {} --help'", command_.name); }
+  struct Option {
+    const OptionText* text;
+    std::string long_name;  // with its dashes
+    char short_name;        // 0: none
+    Setting* setting;
+    bool* on;
+  };
 
-  // One line, without a full stop.
-  static std::string plain(std::string text) {
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    while (!text.empty() && (text.back() == '.' || text.back() == ' ')) text.pop_back();
-    return text;
+  void add(const char* name, Setting* setting, bool* on) {
+    for (const OptionText& text : command_.options) {
+      const std::string_view names = text.names;
+      if (!names.ends_with(name)) continue;
+      const char short_name = names.find(',') == std::string_view::npos ? '\0' : names[1];
+      options_.push_back({&text, name, short_name, setting, on});
+    }
+  }
+
+  // Takes words[at - 1], a long option, and its argument; returns where to go on.
+  std::size_t take_long(const std::vector<std::string>& words, std::size_t at) {
+    const std::string& word = words[at - 1];
+    const std::size_t equals = word.find('=');
+    const std::string name = word.substr(0, equals);
+    const auto found = std::find_if(options_.begin(), options_.end(),
+                                    [&](const Option& o) { return o.long_name == name; });
+    if (found == options_.end()) complain(name, "there is no such option");
+    if (found->on != nullptr) {
+      if (equals != std::string::npos) complain(word, "this option takes no argument");
+      *found->on = true;
+    } else if (equals != std::string::npos) {
+      *found->setting = Setting{word.substr(equals + 1), name};
+    } else if (at < words.size()) {
+      *found->setting = Setting{words[at], name};
+      ++at;
+    } else {
+      complain(name, "its argument is missing");
+    }
+    return at;
+  }
+
+  // `word` is a dash and one or more letters; no letter takes an argument.
+  void take_short(const std::string& word) {
+    for (const char letter : word.substr(1)) {
+      const auto found = std::find_if(options_.begin(), options_.end(),
+                                      [&](const Option& o) { return o.short_name == letter; });
+      if (found == options_.end()) {
+        complain(std::string("-") + letter, "there is no such option");
+      }
+      *found->on = true;
+    }
   }
 
   void take_environment() {
-    for (const auto& [setting, variable] : settings_) {
+    for (const Option& option : options_) {
+      const char* variable = option.text->environment;
       const char* value = variable == nullptr ? nullptr : environment_(variable);
       // An empty variable counts as unset, so that `VAR= command` switches it off.
-      if (!setting->given() && value != nullptr && value[0] != '\0') {
-        *setting = Setting{value, variable};
+      if (value == nullptr || value[0] == '\0') continue;
+      if (option.setting != nullptr && !option.setting->given()) {
+        *option.setting = Setting{value, variable};
+      } else if (option.on != nullptr && !*option.on) {
+        *option.on = is_switched_on(variable, value);
       }
     }
-    for (const auto& [on, variable] : switches_) {
-      const char* value = variable == nullptr ? nullptr : environment_(variable);
-      if (!*on && value != nullptr) *on = is_switched_on(variable, value);
-    }
+  }
+
+  [[noreturn]] void complain(const std::string& word, const char* wrong) const {
+    throw CliError(fmt::format("{} {}", command_.name, word), wrong,
+                   fmt::format("see 'spillway {} --help'", command_.name));
   }
 
   const CommandText& command_;
   GetEnv environment_;
-  CLI::App app_;
-  std::vector<std::pair<Setting*, const char*>> settings_;
-  std::vector<std::pair<bool*, const char*>> switches_;
+  std::vector<Option> options_;
 };
 
 }  // namespace

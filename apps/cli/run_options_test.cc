@@ -48,6 +48,11 @@ TEST(RunOptions, forms_of_options) {
   EXPECT_TRUE(options.verbose);
   EXPECT_EQ(options.report.text, "a=b");
   EXPECT_EQ(options.command, Words{"x"});
+  const RunOptions empty = parse({"--ram=", "--report=a=b", "-", "x"});
+  EXPECT_TRUE(empty.budget.ram.given());
+  EXPECT_EQ(empty.budget.ram.text, "");
+  EXPECT_EQ(empty.report.text, "a=b");
+  EXPECT_EQ(empty.command, (Words{"-", "x"}));
 }
 
 TEST(RunOptions, environment_stands_in) {
@@ -69,7 +74,7 @@ TEST(RunOptions, environment_stands_in) {
 TEST(RunOptions, mistakes_are_one_line) {
   g_environment.clear();
   for (const Words& words : {Words{}, Words{"--"}, Words{"--rma", "1G", "x"}, Words{"-z", "x"},
-                             Words{"--ram"}, Words{"--stats=5x", "x"}}) {
+                             Words{"--ram"}, Words{"--stats=5x", "x"}, Words{"-qz", "x"}}) {
     const Thrown thrown = thrown_by([&] { parse(words); });
     EXPECT_EQ(thrown.exit_code, 125) << (words.empty() ? "" : words[0]);
     EXPECT_FALSE(contains(thrown.line, "\n")) << thrown.line;

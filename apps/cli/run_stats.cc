@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
@@ -16,7 +18,7 @@ constexpr const char* kReportSchema = "spillway.run/1";
 
 std::string show_seconds(double seconds) {
   if (seconds < 100) return fmt::format("{:.2f} s", seconds);
-  const u64 whole = static_cast<u64>(seconds + 0.5);
+  const u64 whole = static_cast<u64>(std::llround(seconds));
   if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
   return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
 }
@@ -138,10 +140,11 @@ std::string stats_table(const RunStats& stats) {
 }
 
 std::string progress_line(const Progress& progress) {
-  std::string out = fmt::format("spillway: {:>7} {:>9} in RAM {:>9} swapped {:>9} faults/s",
-                                fmt::format("{:.0f} s", progress.elapsed_seconds),
-                                show_size(progress.rss_bytes), show_size(progress.swapped_bytes),
-                                show_count(static_cast<u64>(progress.faults_per_second + 0.5)));
+  std::string out =
+      fmt::format("spillway: {:>7} {:>9} in RAM {:>9} swapped {:>9} faults/s",
+                  fmt::format("{:.0f} s", progress.elapsed_seconds), show_size(progress.rss_bytes),
+                  show_size(progress.swapped_bytes),
+                  show_count(static_cast<u64>(std::llround(progress.faults_per_second))));
   if (progress.processes > 1) out += fmt::format(" {:>4} processes", progress.processes);
   return out;
 }

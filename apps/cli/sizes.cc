@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "base/parse_size.h"
 #include "cli/exit_codes.h"
 
@@ -28,8 +30,7 @@ std::string show_size(u64 bytes) {
     value /= 1024;
     ++unit;
   }
-  const double tenths = value * 10;
-  const bool whole = static_cast<u64>(tenths + 0.5) % 10 == 0;
+  const bool whole = std::llround(value * 10) % 10 == 0;
   return whole ? fmt::format("{:.0f} {}", value, kUnits[unit])
                : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
