@@ -21,8 +21,8 @@ inline constexpr u64 kDefaultRamPercent = 80;
 // Default of --swap-max: so many times the RAM, but never more than this share of the free disk.
 inline constexpr u64 kDefaultSwapFactor = 8;
 inline constexpr u64 kDefaultDiskDivisor = 2;
-// Reserved addresses below this would not hold the smallest programs' mappings.
-inline constexpr u64 kReserveBytesMin = u64{64} << 20;
+// The engine starts with no less (machine_host/host_machine.cc).
+inline constexpr u64 kReserveBytesMin = u64{256} << 20;
 
 struct BudgetRequest {
   Setting ram;

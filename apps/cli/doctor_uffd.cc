@@ -78,9 +78,8 @@ void check_way(const char* id, const char* title, const UffdProbe& probe, const 
 void check_moves(u64 features, std::vector<Check>& checks) {
   constexpr const char* kTitle = "page moves";
   if ((features & kUffdFeatureMove) == 0) {
-    checks.push_back({"uffd.move", CheckStatus::warn, kTitle,
-                      "the kernel has no MOVE, so pages are copied: about half as fast",
-                      "use Linux 6.8 or later"});
+    checks.push_back({"uffd.move", CheckStatus::missing, kTitle,
+                      "this kernel cannot move pages (MOVE)", "use Linux 6.8 or later"});
     return;
   }
   const Uffd uffd = uffd_open(inherited_uffd_fd(), UserModeOnly::refuse);
@@ -95,11 +94,10 @@ void check_moves(u64 features, std::vector<Check>& checks) {
   ::close(uffd.fd);
   if (uffd.device_fd >= 0 && uffd.way == UffdWay::device) ::close(uffd.device_fd);
   if (!test.supported) {
-    checks.push_back({"uffd.move", CheckStatus::warn, kTitle,
-                      fmt::format("the kernel offers MOVE, but it fails ({}), so pages are copied: "
-                                  "about half as fast",
+    checks.push_back({"uffd.move", CheckStatus::missing, kTitle,
+                      fmt::format("the kernel offers MOVE, but it fails ({})",
                                   std::strerror(static_cast<int>(-test.error))),
-                      "report it with the version of the kernel"});
+                      "use another kernel; report the version of this one"});
   } else if (!test.correct) {
     checks.push_back({"uffd.move", CheckStatus::missing, kTitle,
                       fmt::format("a page was not what it should be after {} moves",
