@@ -33,16 +33,31 @@ bool write_all(int fd, const std::string& text) {
 ReportFile::ReportFile(const std::string& origin, const std::string& path)
     : thing_(fmt::format("{} {}", origin, path)), path_(path) {
   if (path.empty()) fail("cannot be written", ENOENT);
-  char absolute[PATH_MAX];
-  struct stat status;
-  if (::realpath(path.c_str(), absolute) != nullptr) {
-    path_ = absolute;  // a link is followed, not replaced
-    if (::stat(absolute, &status) != 0) fail("cannot be read", errno);
-    if (S_ISDIR(status.st_mode)) fail("cannot be written", EISDIR);
-    regular_ = S_ISREG(status.st_mode);
-    if (::access(absolute, W_OK) != 0) fail("cannot be written", errno);
+  struct stat link;
+  struct stat target;
+  const bool exists = ::lstat(path.c_str(), &link) == 0;
+  if (exists) {
+    // Only stat follows the links of /proc/self/fd, which /dev/stdout leads to.
+    if (::stat(path.c_str(), &target) != 0) fail("cannot be written", errno);
+    if (S_ISDIR(target.st_mode)) fail("cannot be written", EISDIR);
+    if (::access(path.c_str(), W_OK) != 0) fail("cannot be written", errno);
+    place_ = S_ISREG(target.st_mode) ? Place::file : Place::device;
+    // Renaming over the file behind stdout or stderr would lose what the program wrote there.
+    for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
+      struct stat own;
+      if (::fstat(fd, &own) == 0 && own.st_dev == target.st_dev && own.st_ino == target.st_ino) {
+        place_ = Place::descriptor;
+        fd_ = fd;
+        break;
+      }
+    }
   }
-  if (!regular_) return;
+  if (place_ != Place::file) return;
+  char absolute[PATH_MAX];
+  if (exists) {
+    if (::realpath(path.c_str(), absolute) == nullptr) fail("cannot be written", errno);
+    path_ = absolute;  // a link is followed, not replaced
+  }
   std::string name = neighbour_template(path_);
   const int fd = ::mkostemp(name.data(), O_CLOEXEC);
   if (fd < 0) fail("cannot be written", errno);
@@ -56,15 +71,22 @@ void ReportFile::fail(const char* what, int error) const {
 }
 
 void ReportFile::write(const std::string& text) const {
-  if (!regular_) {
-    const int fd = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0) fail("cannot be written", errno);
-    const bool written = write_all(fd, text);
-    const int error = errno;
-    ::close(fd);
-    if (!written) fail("cannot be written", error);
-    return;
+  switch (place_) {
+    case Place::file: return replace(text);
+    case Place::descriptor:
+      if (!write_all(fd_, text)) fail("cannot be written", errno);
+      return;
+    case Place::device: break;
   }
+  const int fd = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0) fail("cannot be written", errno);
+  const bool written = write_all(fd, text);
+  const int error = errno;
+  ::close(fd);
+  if (!written) fail("cannot be written", error);
+}
+
+void ReportFile::replace(const std::string& text) const {
   std::string name = neighbour_template(path_);
   const int fd = ::mkostemp(name.data(), O_CLOEXEC);
   if (fd < 0) fail("cannot be written", errno);

@@ -1,6 +1,7 @@
 // Goal: what is printed and written is laid out, complete, and never half there.
 #include "cli/run_stats.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <nlohmann/json.hpp>
@@ -160,8 +161,40 @@ TEST(ReportFile, devices_are_written_not_replaced) {
   EXPECT_TRUE(S_ISCHR(status.st_mode));
 }
 
+TEST(ReportFile, standard_output_is_appended_to) {
+  // Through links of /proc, which realpath cannot follow to a pipe: a private stand-in for
+  // /dev/stdout, so that a mistake damages nothing but the test's folder.
+  const TemporaryFolder folder;
+  const std::string link = folder.file("stdout");
+  std::filesystem::create_symlink("/proc/self/fd/1", link);
+  const int saved = ::dup(STDOUT_FILENO);
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  ::dup2(ends[1], STDOUT_FILENO);
+  ReportFile("--report", link).write("pipe");
+  const std::string path = folder.write("out", "");
+  const int out = ::open(path.c_str(), O_WRONLY);
+  ::dup2(out, STDOUT_FILENO);
+  const bool wrote = ::write(STDOUT_FILENO, "program ", 8) == 8;
+  ReportFile("--report", link).write("report");
+  ::dup2(saved, STDOUT_FILENO);
+  EXPECT_TRUE(wrote);
+  char text[4] = {};
+  EXPECT_EQ(::read(ends[0], text, 4), 4);
+  EXPECT_EQ(std::string(text, 4), "pipe");
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  EXPECT_EQ(line, "program report");
+  EXPECT_EQ(folder.entries(), 2);
+  for (const int fd : {saved, out, ends[0], ends[1]}) ::close(fd);
+}
+
 TEST(ReportFile, links_are_followed) {
   const TemporaryFolder folder;
+  std::filesystem::create_symlink("nowhere", folder.file("dangling"));
+  EXPECT_EQ(thrown_by([&] { ReportFile("--report", folder.file("dangling")); }).exit_code, 125);
   folder.write("target.json", "old");
   std::filesystem::create_symlink("target.json", folder.file("link.json"));
   ReportFile("--report", folder.file("link.json")).write("new");
