@@ -138,7 +138,16 @@ Result<Pfn> PageAllocator::alloc(u32 order, AllocFlags flags) {
       observer_->event(EventKind::limit_hit, kRetryMax, order);
       return Error::no_memory;
     }
-    switch (make_room(PageCount(u64{1} << order))) {
+    const PageCount need{u64{1} << order};
+    ReclaimOutcome outcome;
+    if (free_pages() >= need + marks_.min) {
+      // Enough is free, but not in one piece: more frames come together to larger blocks.
+      if (grow(kGrowBatch) > 0) continue;
+      outcome = reclaimer_->reclaim(need);
+    } else {
+      outcome = make_room(need);
+    }
+    switch (outcome) {
       case ReclaimOutcome::progress: break;
       case ReclaimOutcome::wait: return Error::wait;
       case ReclaimOutcome::exhausted: return Error::no_memory;
