@@ -4,6 +4,8 @@
 // other processes may see values that are a moment old.
 #pragma once
 
+#include <atomic>
+
 #include "base/types.h"
 
 namespace spillway {
@@ -67,7 +69,12 @@ struct Counters {
 
   u64& operator[](Counter c) { return value[static_cast<u32>(c)]; }
   u64 operator[](Counter c) const { return value[static_cast<u32>(c)]; }
-  void add(Counter c, u64 n = 1) { value[static_cast<u32>(c)] += n; }
+  // Threads that do not hold the engine lock (they allocate and free frames) may lose each other's
+  // counts, never spoil them: relaxed accesses cost no more than plain ones.
+  void add(Counter c, u64 n = 1) {
+    const std::atomic_ref<u64> word(value[static_cast<u32>(c)]);
+    word.store(word.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  }
   void raise_to(Counter c, u64 n) {
     if (value[static_cast<u32>(c)] < n) value[static_cast<u32>(c)] = n;
   }

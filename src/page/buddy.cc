@@ -60,8 +60,8 @@ void Buddy::free(Pfn pfn, u32 order) {
   while (order < kOrderMax) {
     const Pfn buddy{pfn.v ^ (1U << order)};
     if (buddy.v + (1U << order) > frames_->count().v) break;
-    const Page& other = (*frames_)[buddy];
-    if (other.state != PageState::free || other.order != order) break;
+    if (frames_->state_of_neighbour(buddy) != PageState::free) break;
+    if ((*frames_)[buddy].order != order) break;
     unlink(buddy, order);
     if (buddy < pfn) pfn = buddy;
     ++order;

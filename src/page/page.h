@@ -6,6 +6,8 @@
 // Thread safety: the zone lock while a frame is free, else whoever owns the frame.
 #pragma once
 
+#include <atomic>
+
 #include "base/assert.h"
 #include "base/units.h"
 
@@ -41,9 +43,8 @@ inline constexpr u16 kPageTransitions[kPageStateCount] = {
     /* free     */ page_bit(PageState::isolated) | page_bit(PageState::pcp),
     /* pcp      */ page_bit(PageState::isolated) | page_bit(PageState::free),
     /* isolated */ page_bit(PageState::free) | page_bit(PageState::pcp) |
-        page_bit(PageState::offline) | page_bit(PageState::reserved) |
-        page_bit(PageState::kernel) | page_bit(PageState::mapped) |
-        page_bit(PageState::unmapped) | page_bit(PageState::reading),
+        page_bit(PageState::offline) | page_bit(PageState::reserved) | page_bit(PageState::kernel) |
+        page_bit(PageState::mapped) | page_bit(PageState::unmapped) | page_bit(PageState::reading),
     /* kernel   */ page_bit(PageState::isolated),
     /* mapped   */ page_bit(PageState::unmapped) | page_bit(PageState::isolated),
     /* unmapped */ page_bit(PageState::mapped) | page_bit(PageState::isolated),
@@ -60,10 +61,10 @@ struct Page {
   PageState state = PageState::offline;
   PageOwner owner = PageOwner::none;
   PageQueue queue = PageQueue::none;
-  u8 order = 0;               // of the free block that starts here, kNotHead inside one
-  u32 prev = Pfn::kNone;      // links of the one list that the page is on
+  u8 order = 0;           // of the free block that starts here, kNotHead inside one
+  u32 prev = Pfn::kNone;  // links of the one list that the page is on
   u32 next = Pfn::kNone;
-  SlotId slot;                // swap slot whose content equalled the page when last compared
+  SlotId slot;  // swap slot whose content equalled the page when last compared
   // Reverse map of a private page: the one place that maps it. 0 = none.
   u64 rmap = 0;
   // The owner's: live entries of a table, objects in use of a slab, ...
@@ -98,7 +99,14 @@ class FrameTable {
     Page& page = (*this)[pfn];
     SPW_ASSERT_EQ(static_cast<u8>(page.state), static_cast<u8>(from));
     SPW_ASSERT(page_may_go(from, to));
-    page.state = to;
+    // Relaxed: see state_of_neighbour.
+    std::atomic_ref<PageState>(page.state).store(to, std::memory_order_relaxed);
+  }
+  // For a frame that may be another thread's: the buddy allocator asks whether a block's
+  // neighbour is free. Only `free` is reliable, because it begins and ends under the zone lock,
+  // which the caller holds; any other answer is merely "not free".
+  PageState state_of_neighbour(Pfn pfn) {
+    return std::atomic_ref<PageState>((*this)[pfn].state).load(std::memory_order_relaxed);
   }
 
  private:
