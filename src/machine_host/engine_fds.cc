@@ -31,6 +31,8 @@ int engine_fd_adopt(FdRole role, int fd, FdExec exec) {
   return static_cast<int>(moved);
 }
 
+void engine_fd_note(FdRole role, int fd) { g_fds[static_cast<u32>(role)] = fd + 1; }
+
 int engine_fd(FdRole role) { return g_fds[static_cast<u32>(role)] - 1; }
 
 void engine_fd_close(FdRole role) {

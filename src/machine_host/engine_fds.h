@@ -16,6 +16,9 @@ enum class FdExec : u8 { close, keep };
 // Moves `fd` up, closes the old number, and notes it under its role. Returns the new number, or
 // a negative errno, when `fd` is left as it was.
 int engine_fd_adopt(FdRole role, int fd, FdExec exec);
+// Notes a descriptor that was handed down: it keeps its number, which the environment of child
+// processes names.
+void engine_fd_note(FdRole role, int fd);
 int engine_fd(FdRole role);  // -1 when there is none
 void engine_fd_close(FdRole role);
 bool is_engine_fd(int fd);

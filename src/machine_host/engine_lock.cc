@@ -1,5 +1,6 @@
 #include "machine_host/engine_lock.h"
 
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #include "machine_host/syscalls.h"
@@ -54,11 +55,48 @@ spw_enter_locked:
   movq %r15, %r8
   movq %rsp, %rbx
   movq spw_entry_stack_top(%rip), %rsp
+  cmpb $0, spw_has_fsgsbase(%rip)
+  je 4f
+  rdfsbase %rax              # the thread block too: the caller's may be managed memory, and
+  pushq %rax                 # library code below us may have a stack protector or set errno
+  pushq %rax                 # twice, to keep the stack aligned
+  movq spw_entry_thread_block(%rip), %rax
+  wrfsbase %rax
   xorl %ebp, %ebp
   callq *%r12
-  movq %rbx, %rsp
   movq %rax, %r12            # the result, kept over the wake
   movq %rdx, %r13
+  popq %rax
+  wrfsbase %rax
+  jmp 5f
+4:                           # the same by system calls, on CPUs without these instructions
+  subq $16, %rsp             # arch_prctl(ARCH_GET_FS, entry stack)
+  movq %rdi, %rbp
+  movq %rsi, %r13
+  movq %rdx, %r14
+  movq %rcx, %r15
+  movl $0x1003, %edi
+  movq %rsp, %rsi
+  movl $158, %eax
+  syscall
+  movl $0x1002, %edi         # arch_prctl(ARCH_SET_FS, entry thread block)
+  movq spw_entry_thread_block(%rip), %rsi
+  movl $158, %eax
+  syscall
+  movq %rbp, %rdi
+  movq %r13, %rsi
+  movq %r14, %rdx
+  movq %r15, %rcx
+  xorl %ebp, %ebp
+  callq *%r12
+  movq %rax, %r12
+  movq %rdx, %r13
+  movl $0x1002, %edi
+  movq (%rsp), %rsi
+  movl $158, %eax
+  syscall
+5:
+  movq %rbx, %rsp
   xorl %eax, %eax
   xchgl %eax, spw_engine_lock_word(%rip)
   cmpl $2, %eax
@@ -86,6 +124,8 @@ namespace spillway {
 // Variables have names of their own, so that the assembly can reach them.
 extern "C" {
 extern u64 g_spw_entry_stack_top asm("spw_entry_stack_top");
+extern u64 g_spw_entry_thread_block asm("spw_entry_thread_block");
+extern u8 g_spw_has_fsgsbase asm("spw_has_fsgsbase");
 LockedResult spw_enter_locked(LockedFunction fn, u64 a, u64 b, u64 c, u64 d, u64 e);
 // Defined by libc since 2.35; weak, so that older ones link.
 extern const i64 __rseq_offset __attribute__((weak));
@@ -94,11 +134,17 @@ extern const u32 __rseq_size __attribute__((weak));
 
 EngineLock g_engine_lock;
 u64 g_spw_entry_stack_top = 0;
+u64 g_spw_entry_thread_block = 0;
+u8 g_spw_has_fsgsbase = 0;
 
 namespace {
 
 // The same reasons as for an engine thread's stack: the whole core may run here.
 constexpr u64 kEntryStackBytes = u64{256} << 10;
+// As for an engine thread: libc's variables lie below the thread pointer.
+constexpr u64 kThreadBlockBelow = u64{16} << 10;
+constexpr u64 kThreadBlockAbove = u64{4} << 10;
+constexpr u64 kEntryBytes = kPageSize + kEntryStackBytes + kThreadBlockBelow + kThreadBlockAbove;
 
 VpnRange g_managed;
 
@@ -139,11 +185,16 @@ void EngineLock::unlock() {
 
 bool prepare_entry_stack() {
   if (g_spw_entry_stack_top != 0) return true;
-  const i64 at = sys::mmap(0, kPageSize + kEntryStackBytes, PROT_READ | PROT_WRITE,
+  const i64 at = sys::mmap(0, kEntryBytes, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
   if (sys::failed(at)) return false;
   if (sys::failed(sys::mprotect(static_cast<u64>(at), kPageSize, PROT_NONE))) return false;
   g_spw_entry_stack_top = static_cast<u64>(at) + kPageSize + kEntryStackBytes;
+  g_spw_entry_thread_block = g_spw_entry_stack_top + kThreadBlockBelow;
+  *reinterpret_cast<u64*>(g_spw_entry_thread_block) = g_spw_entry_thread_block;
+  // The kernel says whether programs may use rdfsbase and wrfsbase.
+  constexpr unsigned long kHwcap2Fsgsbase = 1UL << 1;
+  g_spw_has_fsgsbase = (getauxval(AT_HWCAP2) & kHwcap2Fsgsbase) != 0 ? 1 : 0;
   return true;
 }
 

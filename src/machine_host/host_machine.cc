@@ -150,7 +150,7 @@ bool HostMachine::start(EnginePort& port, SpaceId space, Message& why) {
 }
 
 bool HostMachine::start_threads(Message& why) {
-  FaultHandler::Parts parts = {};
+  HandlerThreads::Parts parts = {};
   parts.port = port_;
   parts.mmu = &mmu_;
   parts.device = device();

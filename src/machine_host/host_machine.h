@@ -11,7 +11,7 @@
 #pragma once
 
 #include "machine/machine.h"
-#include "machine_host/fault_handler.h"
+#include "machine_host/handler_threads.h"
 
 namespace spillway {
 
@@ -61,7 +61,7 @@ class HostMachine {
   HostMmu& mmu() { return mmu_; }
   HostFrames& frames() { return frames_; }
   HostBlockDevice* device() { return device_ready_ ? &device_ : nullptr; }
-  FaultHandler& handler() { return handler_; }
+  HandlerThreads& handler() { return handler_; }
   UffdWay uffd_way() const { return uffd_.way; }
   LedgerProcess& self() { return *options_.self; }
 
@@ -85,7 +85,7 @@ class HostMachine {
   HostClock clock_;
   HostCpus cpus_;
   HostBootMemory boot_;
-  FaultHandler handler_;
+  HandlerThreads handler_;
   Machine machine_;
   Uffd uffd_;
   EnginePort* port_ = nullptr;

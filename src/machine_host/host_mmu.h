@@ -56,6 +56,9 @@ class HostMmu final : public Mmu {
   // The program mapped something of its own over the range (a file, shared memory); restore()
   // ends that.
   void mark_foreign(VirtAddr start, PageCount count);
+  // Pages from `start` on, at most `count`, that are all foreign or all managed, as `*foreign`
+  // then says.
+  u64 foreign_run(VirtAddr start, PageCount count, bool* foreign) const;
 
   // Makes the next access to the page, which is not present, fail as `kind` says.
   void trap(VirtAddr va, TrapKind kind);
@@ -100,6 +103,7 @@ class HostMmu final : public Mmu {
   u8* prots_ = nullptr;  // per page of the region: kSoft, PROT_* bits, kTrap, kPoison, kForeign
   u64 hard_low_ = ~u64{0};  // prots_ is kSoft outside [hard_low_, hard_high_)
   u64 hard_high_ = 0;
+  bool any_foreign_ = false;  // there ever was one
   u64 staging_ = 0;  // one RWX page; 0 where the system forbids such pages
   u64 traps_[kTrapsMax] = {};
   u32 next_trap_ = 0;

@@ -71,7 +71,20 @@ void HostMmu::set_bytes(u64 va, u64 pages, u8 kernel_prot) {
   for (u64 i = from; i < to; ++i) prots_[i] = kernel_prot;
 }
 
-void HostMmu::mark_foreign(VirtAddr start, PageCount count) { set_bytes(start.v, count.v, kForeign); }
+void HostMmu::mark_foreign(VirtAddr start, PageCount count) {
+  any_foreign_ = true;
+  set_bytes(start.v, count.v, kForeign);
+}
+
+u64 HostMmu::foreign_run(VirtAddr start, PageCount count, bool* foreign) const {
+  *foreign = false;
+  if (!any_foreign_) return count.v;
+  const u64 first = page_index(start.v);
+  *foreign = prots_[first] == kForeign;
+  u64 run = 1;
+  while (run < count.v && (prots_[first + run] == kForeign) == *foreign) ++run;
+  return run;
+}
 
 void HostMmu::ensure_prot(u64 va, u64 pages, u8 kernel_prot) {
   if (set_prot(va, pages, kernel_prot).ok()) return;

@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 
 #include "machine_host/engine_thread.h"
-#include "machine_host/fault_handler.h"
+#include "machine_host/handler_threads.h"
 #include "machine_host/move.h"
 #include "machine_host/syscalls.h"
 

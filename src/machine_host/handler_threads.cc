@@ -1,4 +1,4 @@
-#include "machine_host/fault_handler.h"
+#include "machine_host/handler_threads.h"
 
 #include <poll.h>
 #include <time.h>
@@ -40,7 +40,7 @@ u64 host_now_ns() {
   return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
 }
 
-Status FaultHandler::start(const Parts& parts) {
+Status HandlerThreads::start(const Parts& parts) {
   parts_ = parts;
   stopping_.store(false, std::memory_order_relaxed);
   int fds[static_cast<u32>(FdRole::kCount)];
@@ -54,7 +54,7 @@ Status FaultHandler::start(const Parts& parts) {
   return kOk;
 }
 
-void FaultHandler::stop() {
+void HandlerThreads::stop() {
   stopping_.store(true, std::memory_order_release);
   const u64 one = 1;
   sys::write(engine_fd(FdRole::event), &one, sizeof(one));
@@ -66,7 +66,7 @@ void FaultHandler::stop() {
   }
 }
 
-void FaultHandler::fork_child() {
+void HandlerThreads::fork_child() {
   handler_.forget();
   keeper_.forget();
   waiting_count_ = 0;
@@ -74,13 +74,13 @@ void FaultHandler::fork_child() {
   progress_waiters_.store(0, std::memory_order_relaxed);
 }
 
-void FaultHandler::wait_for_progress(u32 seen) {
+void HandlerThreads::wait_for_progress(u32 seen) {
   progress_waiters_.fetch_add(1, std::memory_order_acq_rel);
   sys::futex_wait(&progress_, seen, kProgressTimeoutNs, sys::Sharing::this_process);
   progress_waiters_.fetch_sub(1, std::memory_order_acq_rel);
 }
 
-u64 FaultHandler::poll_timeout_ns() const {
+u64 HandlerThreads::poll_timeout_ns() const {
   // debug_ style reads without the lock: this thread is the only one that writes the table.
   if (waiting_count_ == 0) return 0;
   for (u32 i = 0; i < waiting_count_; ++i) {
@@ -89,7 +89,7 @@ u64 FaultHandler::poll_timeout_ns() const {
   return kRetryNs;
 }
 
-void FaultHandler::handle() {
+void HandlerThreads::handle() {
   if (parts_.device != nullptr) parts_.device->segments().guard_with_this_thread();
   const int uffd = engine_fd(FdRole::uffd);
   const int event = engine_fd(FdRole::event);
@@ -118,7 +118,7 @@ void FaultHandler::handle() {
   }
 }
 
-void FaultHandler::serve(const UffdFault* faults, u32 count, u64 now, bool completed) {
+void HandlerThreads::serve(const UffdFault* faults, u32 count, u64 now, bool completed) {
   {
     EngineGuard guard;
     wake_count_ = 0;
@@ -159,9 +159,9 @@ void FaultHandler::serve(const UffdFault* faults, u32 count, u64 now, bool compl
   parts_.counters->add(Counter::wait_ns, waited);
 }
 
-void FaultHandler::note_wake(const Waiting& fault) { wakes_[wake_count_++] = fault; }
+void HandlerThreads::note_wake(const Waiting& fault) { wakes_[wake_count_++] = fault; }
 
-void FaultHandler::park(const Waiting& fault) {
+void HandlerThreads::park(const Waiting& fault) {
   if (waiting_count_ == kWaitingMax) {
     // No room to remember it: its thread runs, faults again, and asks again.
     parts_.counters->add(Counter::limit_hit);
@@ -171,7 +171,7 @@ void FaultHandler::park(const Waiting& fault) {
   waiting_[waiting_count_++] = fault;
 }
 
-bool FaultHandler::resolve(Waiting& fault) {
+bool HandlerThreads::resolve(Waiting& fault) {
   const Access access = fault.write ? Access::write : Access::read;
   fault.exhausted = false;
   switch (parts_.port->on_fault(parts_.space, fault.va, access, fault.attempt)) {
@@ -201,7 +201,7 @@ bool FaultHandler::resolve(Waiting& fault) {
   return true;
 }
 
-void FaultHandler::stop_exhausted() {
+void HandlerThreads::stop_exhausted() {
   Message m;
   m.text("stopped: the RAM budget of ").size(parts_.budget_bytes);
   if (parts_.device == nullptr) {
@@ -215,13 +215,13 @@ void FaultHandler::stop_exhausted() {
   stop_program(StopReason::exhausted, m);
 }
 
-void FaultHandler::background_before_wake() {
+void HandlerThreads::background_before_wake() {
   for (u32 step = 0; step < kStepsBeforeWake; ++step) {
     if (!parts_.port->background_wanted() || !parts_.port->background_step()) return;
   }
 }
 
-void FaultHandler::keep() {
+void HandlerThreads::keep() {
   std::atomic<u32>& need = parts_.ledger->need_sequence;
   while (!stopping_.load(std::memory_order_acquire)) {
     const u32 seen = need.load(std::memory_order_acquire);

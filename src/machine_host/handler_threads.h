@@ -19,7 +19,7 @@
 
 namespace spillway {
 
-class FaultHandler {
+class HandlerThreads {
  public:
   struct Parts {
     EnginePort* port;
@@ -58,8 +58,8 @@ class FaultHandler {
   // simply woken and fault again.
   static constexpr u32 kWaitingMax = 128;
 
-  static void handler_main(void* self) { static_cast<FaultHandler*>(self)->handle(); }
-  static void keeper_main(void* self) { static_cast<FaultHandler*>(self)->keep(); }
+  static void handler_main(void* self) { static_cast<HandlerThreads*>(self)->handle(); }
+  static void keeper_main(void* self) { static_cast<HandlerThreads*>(self)->keep(); }
   void handle();
   void keep();
   void serve(const UffdFault* faults, u32 count, u64 now, bool completed);
