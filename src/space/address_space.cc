@@ -25,8 +25,8 @@ Status AddressSpace::init(MmContext& mm, SpaceId id, VpnRange range, PageCount b
 }
 
 void AddressSpace::destroy() {
-  zap(range_, Prot::none);
   while (Area* area = tree_.first()) {
+    zap(area->range(), area->prot);
     erase(area);
     free_area(area);
   }

@@ -68,7 +68,8 @@ class AddressSpace {
 
  private:
   friend class SpaceTable;
-  static constexpr u32 kReserveMax = 4;  // areas that one call can need: two splits, one new, one
+  // Areas that one call can need: mremap splits at both ends of two ranges and makes a new one.
+  static constexpr u32 kReserveMax = 5;
 
   Status reserve_areas(u32 count);
   Area* take_area();

@@ -97,8 +97,14 @@ Status AddressSpace::unmap_for_none(VpnRange range) {
           mm_->machine.mmu.drop(id_, va, &none, 1, a->prot);
           table_.store(&span.ptes[i], Pte{});
         } else if (entry.is(Pte::Kind::present)) {
+          // A page that nobody may touch need not stay, locked or not; it is locked again by the
+          // fault that brings it back.
+          if (a->locked) mm_->reclaimer.page_unlocked(entry.pfn());
           mm_->reclaimer.page_cold(entry.pfn());
-          if (span.ptes[i].is(Pte::Kind::present)) return Error::no_memory;
+          if (span.ptes[i].is(Pte::Kind::present)) {
+            if (a->locked) mm_->reclaimer.page_locked(entry.pfn());
+            return Error::no_memory;
+          }
         }
       }
     }
@@ -297,17 +303,17 @@ Result<Vpn> AddressSpace::move_area(Area* area, VpnRange old_range, PageCount ne
     place = {start, start + new_pages.v};
   }
   SPW_TRY(reserve_areas(kReserveMax));
-  if (fixed) {
-    SPW_TRY(unmap(place));
-    SPW_TRY(reserve_areas(kReserveMax));
-  }
   const u64 keep = old_range.pages().v < new_pages.v ? old_range.pages().v : new_pages.v;
   const VpnRange moved{old_range.start, old_range.start + keep};
   SPW_TRY(reserve_tables(moved, place.start));
-  if (prot != Prot::none) {
+  if (prot != Prot::none || has_hard_areas(place)) {
     SPW_TRY(mm_->machine.mmu.protect(id_, addr_of(place.start), place.pages(), prot));
   }
-  area = find(old_range.start);  // unmap() above may have split or merged
+  if (fixed) {
+    zap(place, prot);
+    remove_areas(place);
+  }
+  area = find(old_range.start);  // making room may have split it
   SPW_ASSERT(area != nullptr);
   Area* target = take_area();
   target->start = place.start;

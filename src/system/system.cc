@@ -13,8 +13,34 @@ constexpr u64 kShrinkBatch = 64;
 // fault.
 constexpr u64 kKeepFrames = 256;
 
+// Four segments: two to fill (pages that compress and pages that do not), two on their way.
+constexpr u64 kPoolMinWithDisk = 4 * kSegmentFrames;
+
+// The number may come from a program.
+bool known(Advice advice) {
+  switch (advice) {
+    case Advice::normal:
+    case Advice::random:
+    case Advice::sequential:
+    case Advice::willneed:
+    case Advice::dontneed:
+    case Advice::free:
+    case Advice::cold:
+    case Advice::pageout: return true;
+  }
+  return false;
+}
+
 bool in_space(const AddressSpace& space, VpnRange range) {
   return range.start >= space.range().start && range.end <= space.range().end;
+}
+
+// Whether background work should evict pages. Not when programs hold fewer than the reserve that
+// eviction would fill: there a page just read for a fault would leave again before the fault is
+// retried, for ever. Such small machines reclaim when somebody asks.
+bool reclaim_wanted(const SystemImpl& impl) {
+  return impl.config.background_reclaim && impl.allocator.below_low() &&
+         impl.reclaim.queues().resident() > impl.allocator.marks().high.v;
 }
 
 // The pages of [addr, addr+length). invalid: not page-aligned, or it wraps around.
@@ -38,6 +64,10 @@ Status SystemImpl::boot() {
   allocator.init(machine, frames, observer);
   allocator.set_reclaimer(reclaim);
   areas.init(allocator, frames, machine.frames, "area", sizeof(Area));
+  // A disk without a pool still needs segments to collect pages in before they are written.
+  if (machine.swap_device != nullptr && config.pool_max.v < kPoolMinWithDisk) {
+    config.pool_max = PageCount(kPoolMinWithDisk < count.v / 4 ? kPoolMinWithDisk : count.v / 4);
+  }
   SPW_TRY(swap.init(machine, allocator, frames, observer, config.pool_max, config.slots_max));
   swap.set_swap_in_sink(fault);
   SPW_TRY(spaces.init(mm));
@@ -133,13 +163,25 @@ Result<u64> System::mremap(SpaceId id, const MremapRequest& request) {
     if (target.overlaps(old_range)) return Error::invalid;
     to = target.start;
   }
+  const Area* area = space.find(old_range.start);
+  const bool grows_locked =
+      area != nullptr && area->locked && sized.pages() > old_range.pages();
+  if (grows_locked && space.locked_vm() + (sized.pages() - old_range.pages()) >
+                          impl_.config.mlock_max) {
+    return Error::again;
+  }
   SPW_TRY_ASSIGN(start,
                  space.remap(old_range, sized.pages(), request.may_move, request.fixed, to));
+  if (grows_locked) {
+    // Best effort, as mmap with MAP_LOCKED.
+    (void)impl_.fault.populate(space, {start + old_range.pages().v, start + sized.pages().v});
+  }
   return addr_of(start).v;
 }
 
 Result<u64> System::madvise(SpaceId id, VirtAddr addr, u64 length, Advice advice) {
   AddressSpace& space = impl_.spaces.at(id);
+  if (!known(advice)) return Error::invalid;
   SPW_TRY_ASSIGN(range, pages_of(addr, length));
   if (range.empty()) return u64{0};
   if (!in_space(space, range)) return Error::no_memory;
@@ -230,8 +272,7 @@ BackgroundResult System::background_step() {
     const u32 done = allocator.shrink(static_cast<u32>(spare < batch ? spare : batch));
     return {.more = done > 0};
   }
-  if (impl_.config.background_reclaim && allocator.below_low() &&
-      impl_.reclaim.queues().resident() > 0) {
+  if (reclaim_wanted(impl_)) {
     const u64 lack = allocator.marks().high.v - allocator.free_pages().v;
     if (allocator.grow(static_cast<u32>(lack)) > 0) return {.more = true};
     return {.more = impl_.reclaim.reclaim(PageCount(lack)) == ReclaimOutcome::progress};
@@ -240,7 +281,7 @@ BackgroundResult System::background_step() {
 }
 
 bool System::background_wanted() const {
-  if (impl_.config.background_reclaim && impl_.allocator.below_low()) return true;
+  if (reclaim_wanted(impl_)) return true;
   return impl_.swap.background_wanted() || impl_.machine.frames.quota_wanted_back().v > 0;
 }
 
