@@ -70,6 +70,7 @@ void ObjectCache::free(void* object) {
   const u64 offset = static_cast<u64>(static_cast<u8*>(object) - memory_->bytes(slab));
   SPW_ASSERT_EQ(offset % size_, 0u);
   const u16 index = static_cast<u16>(offset / size_);
+  SPW_ASSERT_LT(index, per_slab_);
   SlabState s = get(page);
   SPW_ASSERT_LT(0, s.in_use);
   SPW_ASSERT_NE(s.free_head, index);  // freed twice in a row
