@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdarg>
@@ -15,7 +16,7 @@
 #include "machine_host/engine_fds.h"
 #include "machine_host/syscalls.h"
 #include "preload/engine.h"
-#include "preload/libc_patch.h"
+#include "preload/libc_symbols.h"
 #include "preload/memory_calls.h"
 
 #define SPW_EXPORT __attribute__((visibility("default")))
@@ -61,6 +62,21 @@ int close_range_around(unsigned first, unsigned last, int flags) {
     if (ours < 0 || ours == last) return 0;
     from = static_cast<unsigned>(ours) + 1;
   }
+}
+
+using Main = int (*)(int, char**, char**);
+Main g_main = nullptr;
+
+// libc is complete and its environment is set: the time to tell later children of the budget
+// that this process made for itself.
+int main_with_budget(int argc, char** argv, char** environment) {
+  if (own_ledger_fd() >= 0) {
+    static Message entry;
+    entry.text("SPILLWAY_LEDGER_FD=").number(static_cast<u64>(own_ledger_fd()));
+    putenv(const_cast<char*>(entry.c_str()));
+    environment = environ;
+  }
+  return g_main(argc, argv, environment);
 }
 
 // Starts the engine before any other constructor: -z initfirst.
@@ -182,21 +198,15 @@ SPW_EXPORT int setsockopt(int fd, int level, int name, const void* value,
   return g_real.setsockopt(fd, level, name, value, length);
 }
 
-// The program's main function is about to run and libc is complete: the time to tell later
-// children of the budget that this process made for itself.
-SPW_EXPORT int __libc_start_main(int (*main)(int, char**, char**), int argc, char** argv,
-                                 void (*init)(), void (*fini)(), void (*rtld_fini)(),
-                                 void* stack_end) {
-  if (own_ledger_fd() >= 0) {
-    static Message entry;
-    entry.text("SPILLWAY_LEDGER_FD=").number(static_cast<u64>(own_ledger_fd()));
-    putenv(const_cast<char*>(entry.c_str()));
-  }
-  using Start = int (*)(int (*)(int, char**, char**), int, char**, void (*)(), void (*)(),
-                        void (*)(), void*);
+// Puts main_with_budget in front of the program's main function.
+SPW_EXPORT int __libc_start_main(Main main, int argc, char** argv, void (*init)(), void (*fini)(),
+                                 void (*rtld_fini)(), void* stack_end) {
+  using Start =
+      int (*)(Main, int, char**, void (*)(), void (*)(), void (*)(), void*);
   Start real = nullptr;
   resolve(real, "__libc_start_main");
-  return real(main, argc, argv, init, fini, rtld_fini, stack_end);
+  g_main = main;
+  return real(main_with_budget, argc, argv, init, fini, rtld_fini, stack_end);
 }
 
 // Without the C++ runtime: reached only by a call of a pure virtual function, which is a bug.

@@ -1,6 +1,5 @@
 #include "preload/libc_patch.h"
 
-#include <dlfcn.h>
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -8,6 +7,7 @@
 
 #include "machine_host/syscalls.h"
 #include "preload/engine.h"
+#include "preload/libc_symbols.h"
 #include "preload/memory_calls.h"
 
 // What the patched `_Fork` calls in place of its clone system call. It arrives with the system
@@ -197,12 +197,6 @@ bool patch_fork(Message& why) {
 
 }  // namespace
 
-void* libc_function(const char* name) {
-  static void* libc = nullptr;
-  if (libc == nullptr) libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-  return libc == nullptr ? nullptr : dlsym(libc, name);
-}
-
 bool examine_libc(Message& why) {
   const u8* fork_code = static_cast<u8*>(libc_function("_Fork"));
   constexpr u64 kSearchBytes = 256;  // the whole function
@@ -219,7 +213,6 @@ bool examine_libc(Message& why) {
 }
 
 bool redirect_libc(Message& why) {
-  // Every address is looked up before the first byte changes: dlsym may itself map memory.
   constexpr u64 kCount = sizeof(kRedirections) / sizeof(kRedirections[0]);
   u8* code[kCount];
   for (u64 i = 0; i < kCount; ++i) {

@@ -15,7 +15,4 @@ bool examine_libc(Message& why);
 // Patches. From here on the program's memory calls reach the engine.
 bool redirect_libc(Message& why);
 
-// libc's own function of that name, looked up past this library; null if there is none.
-void* libc_function(const char* name);
-
 }  // namespace spillway
