@@ -143,6 +143,10 @@ Result<Place> Pool::append(SlotId slot, const Encoded& object, Stream stream, bo
   const Place place{open, segment.used, object.stored};
   write_bytes(segment, place.offset, &header, sizeof header);
   write_bytes(segment, place.offset + static_cast<u32>(sizeof header), object.data, object.stored);
+  // The gap to the next object must not carry what the frame held before to the disk.
+  constexpr u8 kGap[16] = {};
+  const u32 end = static_cast<u32>(sizeof header) + object.stored;
+  write_bytes(segment, place.offset + end, kGap, size - end);
   segment.used += size;
   segment.live += size;
   live_bytes_ += size;
@@ -242,11 +246,12 @@ u32 Pool::begin_write() {
   Segment& s = segments_[id];
   s.state = SegmentState::writing;
   ++writing_;
-  // Bytes behind the last object were somebody's once: they must not reach the disk.
-  const u32 tail = s.used & static_cast<u32>(kPageMask);
-  if (tail != 0) {
-    std::memset(machine_->frames.bytes(s.frames[s.used >> kPageShift]) + tail, 0,
-                kPageSize - tail);
+  // Bytes behind the last object were somebody's once: they must not reach the disk. They may
+  // reach into frames that were taken for an object which then did not come.
+  for (u32 offset = s.used; offset < s.frame_count * kPageSize;) {
+    const u32 at = offset & static_cast<u32>(kPageMask);
+    std::memset(machine_->frames.bytes(s.frames[offset >> kPageShift]) + at, 0, kPageSize - at);
+    offset += static_cast<u32>(kPageSize) - at;
   }
   s.io = IoRequest{};
   s.io.op = IoOp::write;
