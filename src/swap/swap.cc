@@ -38,6 +38,7 @@ void Swap::kill_content(Slot& slot) {
     case SlotState::disk:
       disk_.kill(slot.word.place());
       disk_full_ = false;
+      clean_failures_ = 0;
       break;
     case SlotState::free:
     case SlotState::empty:
@@ -190,6 +191,13 @@ bool Swap::start_write() {
   return true;
 }
 
+bool Swap::start_clean() {
+  if (!disk_.present() || !disk_full_ || disk_.cleaning()) return false;
+  // What is cleaned must be written elsewhere.
+  if (write_errors_ >= kWriteErrorsMax || clean_failures_ >= kCleanFailuresMax) return false;
+  return disk_.submit_clean(*this);
+}
+
 ReclaimOutcome Swap::make_space() {
   if (pool_.clean_one(false)) return ReclaimOutcome::progress;
   if (pool_.sealed(Stream::raw) + pool_.sealed(Stream::compressed) == 0 && pool_.writing() == 0) {
@@ -199,7 +207,7 @@ ReclaimOutcome Swap::make_space() {
   while (start_write()) {
   }
   if (quiesced_) return ReclaimOutcome::wait;
-  if (disk_.present() && disk_full_ && !disk_.cleaning()) disk_.submit_clean(*this);
+  (void)start_clean();
   if (pool_.writing() > 0 || disk_.cleaning()) return ReclaimOutcome::wait;
   if (pool_.clean_one(true)) return ReclaimOutcome::progress;
   return ReclaimOutcome::exhausted;
@@ -290,6 +298,7 @@ void Swap::read_done(ReadOp& op, Status status) {
 }
 
 void Swap::clean_done(ReadOp& op, Status status) {
+  ++clean_failures_;
   if (status.ok()) {
     u32 offset = 0;
     while (offset + sizeof(ObjectHeader) <= kSegmentBytes && disk_.live_bytes(op.segment) > 0) {
@@ -308,8 +317,11 @@ void Swap::clean_done(ReadOp& op, Status status) {
       slot->word = SlotWord::object(SlotState::pool, to.value()).with_refs(slot->word.refs());
       disk_.kill(from);
       disk_full_ = false;
+      clean_failures_ = 0;
     }
     observer_->count(Counter::disk_cleaned);
+  } else {
+    disk_.avoid(op.segment);
   }
   disk_.finish_read(op);
 }

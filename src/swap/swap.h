@@ -41,6 +41,9 @@ class Swap final : public IoSink {
   static constexpr u32 kWritesMax = 8;
   // After so many failed writes the disk is given up: a dying disk must not be hammered.
   static constexpr u32 kWriteErrorsMax = 8;
+  // After so many cleanings in a row that brought nothing the disk counts as full, until a page on
+  // it dies: waiting for a cleaning that cannot succeed would never end.
+  static constexpr u32 kCleanFailuresMax = 4;
 
   Status init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
               const Observer& observer, PageCount pool_max, u64 slots_max);
@@ -108,6 +111,7 @@ class Swap final : public IoSink {
   void kill_content(Slot& slot);
   void release(SlotId id);
   bool start_write();
+  bool start_clean();
   void write_done(u32 segment, Status status);
   void read_done(ReadOp& op, Status status);
   void clean_done(ReadOp& op, Status status);
@@ -123,6 +127,7 @@ class Swap final : public IoSink {
   SwapDisk disk_;
   u8* scratch_ = nullptr;  // one object that lies across frames
   u32 write_errors_ = 0;
+  u32 clean_failures_ = 0;  // in a row
   bool disk_full_ = false;
   bool quiesced_ = false;
   PageCount pool_max_;

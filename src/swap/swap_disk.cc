@@ -54,7 +54,10 @@ void SwapDisk::kill(Place place) {
   const u32 size = object_bytes(place.stored);
   SPW_ASSERT_LE(size, live_[place.segment]);
   live_[place.segment] -= size;
-  if (live_[place.segment] == 0) unclaim(place.segment);
+  // A segment that is being read for cleaning is given back when the read ends: it could be
+  // written anew before.
+  const bool being_cleaned = cleaning_ && place.segment == cleaning_segment_;
+  if (live_[place.segment] == 0 && !being_cleaned) unclaim(place.segment);
 }
 
 void SwapDisk::submit_write(Segment& segment, u32 disk_segment, IoSink& sink) {
@@ -79,7 +82,10 @@ void SwapDisk::finish_read(ReadOp& op) {
   for (u32 i = 0; i < op.io.count; ++i) {
     allocator_->free_kernel(op.io.frames[i], PageOwner::pool);
   }
-  if (op.cleaning) cleaning_ = false;
+  if (op.cleaning) {
+    cleaning_ = false;
+    if (live_[op.segment] == 0) unclaim(op.segment);
+  }
   op.next_free = free_ops_;
   free_ops_ = &op;
   --reads_;
@@ -138,7 +144,8 @@ bool SwapDisk::submit_clean(IoSink& sink) {
   for (u32 i = 0; i < kDiskSearchMax && i < segments_total_; ++i) {
     clean_hand_ = (clean_hand_ + 1) % static_cast<u32>(segments_total_);
     const u32 live = live_[clean_hand_];
-    if (live != 0 && live < best && device_->sole_owner(clean_hand_)) {
+    if (live != 0 && live < best && clean_hand_ != unreadable_ &&
+        device_->sole_owner(clean_hand_)) {
       best = live;
       victim = clean_hand_;
     }
@@ -152,6 +159,7 @@ bool SwapDisk::submit_clean(IoSink& sink) {
   }
   op->cleaning = true;
   cleaning_ = true;
+  cleaning_segment_ = victim;
   op->segment = victim;
   op->io.op = IoOp::read;
   op->io.block = u64{victim} * kSegmentFrames;

@@ -54,6 +54,8 @@ class SwapDisk {
   Status submit_read(const ReadTarget* targets, u32 count, const SlotTable& slots, IoSink& sink);
   // Starts reading a whole segment with many dead bytes; false if there is none worth it.
   bool submit_clean(IoSink& sink);
+  // The segment could not be read: the next cleaning takes another one.
+  void avoid(u32 segment) { unreadable_ = segment; }
   // The bytes of an object inside a finished read; may use scratch when it lies across frames.
   ObjectHeader header_in(const ReadOp& op, u32 offset) const;
   const u8* data_in(const ReadOp& op, u32 offset, u32 stored, u8* scratch) const;
@@ -79,6 +81,8 @@ class SwapDisk {
   u64 segments_used_ = 0;
   u32 reads_ = 0;
   u32 clean_hand_ = 0;
+  u32 cleaning_segment_ = 0;              // while cleaning_
+  u32 unreadable_ = Segment::kNoSegment;  // the last one
   bool cleaning_ = false;
 };
 
