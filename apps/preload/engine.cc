@@ -36,6 +36,8 @@ constexpr u64 kBrkShare = 16;
 // One call into the engine that waits this often, a millisecond each, is stuck.
 constexpr u32 kCallWaitsMax = 60'000;
 constexpr int kAncestorsMax = 32;
+// Giving frames back may need pages to be written to a slow disk.
+constexpr u64 kQuotaPatienceNs = 10'000'000'000;
 
 template <class T>
 struct Place {
@@ -152,10 +154,13 @@ void boot_core(Message& why) {
     config.mlock_max = pages_in(locked.rlim_cur);
   }
   ::new (static_cast<void*>(g_ring_place.get())) EventRing();
+  // A new process of a tree that uses all of its budget waits until the others have moved up.
+  const PageCount first(System::minimum_frames().v * 2);
+  const bool granted = host().frames().wait_for_quota(first, kQuotaPatienceNs);
   EngineGuard guard;
   const Result<System*> system =
       System::boot(host().machine(), config, host().self().counters, *g_ring_place.get());
-  if (!system.ok()) {
+  if (!system.ok() || !granted) {
     why.text("the RAM budget of ").size(g_ledger->frames_total << kPageShift);
     why.text(" is too small, or other processes of this tree hold it; it must be at least ");
     why.size(System::minimum_frames().bytes()).text(" for each process");

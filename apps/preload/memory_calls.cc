@@ -31,6 +31,12 @@ Prot prot_of(u64 bits) { return static_cast<Prot>(bits & 7); }
 
 // Functions with the suffix _locked run under the engine lock on the entry stack.
 
+// For calls that begin an area: an address that was reported as bad before is good from now on.
+LockedResult area_result(const Result<u64>& result, u64 start, u64 length) {
+  if (result.ok()) host().mmu().forget_traps(VirtAddr(start & ~kPageMask), pages_for(length));
+  return locked_result(result);
+}
+
 LockedResult mmap_locked(u64 addr, u64 length, u64 prot, u64 flags, u64) {
   MmapRequest request;
   request.addr = VirtAddr(addr);
@@ -41,7 +47,8 @@ LockedResult mmap_locked(u64 addr, u64 length, u64 prot, u64 flags, u64) {
   request.noreserve = (flags & MAP_NORESERVE) != 0;
   request.locked = (flags & MAP_LOCKED) != 0;
   request.populate = (flags & MAP_POPULATE) != 0;
-  return locked_result(core().mmap(space(), request));
+  const Result<u64> result = core().mmap(space(), request);
+  return area_result(result, result.ok() ? result.value() : 0, length);
 }
 
 // A file or shared mapping over managed addresses: the engine gives the range up first.
@@ -87,10 +94,13 @@ LockedResult mremap_locked(u64 old_addr, u64 old_length, u64 new_length, u64 fla
   request.new_addr = VirtAddr(new_addr);
   request.may_move = (flags & MREMAP_MAYMOVE) != 0;
   request.fixed = (flags & MREMAP_FIXED) != 0;
-  return locked_result(core().mremap(space(), request));
+  const Result<u64> result = core().mremap(space(), request);
+  return area_result(result, result.ok() ? result.value() : 0, new_length);
 }
 LockedResult brk_locked(u64 addr, u64, u64, u64, u64) {
-  return locked_result(core().brk(space(), VirtAddr(addr)));
+  // What lies between the old break and the new one is not known here: the whole heap, then.
+  const u64 start = addr_of(host().region().start).v;
+  return area_result(core().brk(space(), VirtAddr(addr)), start, addr > start ? addr - start : 0);
 }
 LockedResult mlock_locked(u64 addr, u64 length, u64, u64, u64) {
   return locked_result(core().mlock(space(), VirtAddr(addr), length));

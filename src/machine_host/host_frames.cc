@@ -49,8 +49,25 @@ i64 HostFrames::register_with(int uffd) {
   return uffd_register(uffd, start(), length());
 }
 
+bool HostFrames::wait_for_quota(PageCount count, u64 timeout_ns) {
+  constexpr u64 kStepNs = 1'000'000;
+  for (u64 waited_ns = 0;; waited_ns += kStepNs) {
+    const u64 missing = count.v - granted_ahead_;
+    granted_ahead_ += ledger_acquire(*ledger_, *self_, missing);
+    if (granted_ahead_ >= count.v) return true;
+    if (waited_ns >= timeout_ns) return false;
+    // Frames of processes that have just died come back only if somebody looks.
+    ledger_reap_dead(*ledger_);
+    const sys::TimeSpec step = sys::time_spec(kStepNs);
+    sys::call(SYS_nanosleep, &step, nullptr);
+  }
+}
+
 PageCount HostFrames::acquire_quota(PageCount want) {
-  return PageCount(ledger_acquire(*ledger_, *self_, want.v));
+  const u64 ahead = want.v < granted_ahead_ ? want.v : granted_ahead_;
+  granted_ahead_ -= ahead;
+  if (ahead == want.v) return want;
+  return PageCount(ahead + ledger_acquire(*ledger_, *self_, want.v - ahead));
 }
 
 void HostFrames::release_quota(PageCount count) { ledger_release(*ledger_, *self_, count.v); }

@@ -18,6 +18,10 @@ class HostFrames final : public Frames {
   void set_process(LedgerProcess& self) { self_ = &self; }
   void unprepare();
 
+  // Obtains `count` frames of quota for the start of the engine, waiting up to `timeout_ns` for
+  // other processes of the tree to give some back; false: they did not.
+  bool wait_for_quota(PageCount count, u64 timeout_ns);
+
   PageCount acquire_quota(PageCount want) override;
   void release_quota(PageCount count) override;
   PageCount quota_wanted_back() override;
@@ -34,6 +38,7 @@ class HostFrames final : public Frames {
   Ledger* ledger_ = nullptr;
   LedgerProcess* self_ = nullptr;
   int uffd_ = -1;
+  u64 granted_ahead_ = 0;  // by wait_for_quota, not yet asked for
   u64 zeros_ = 0;  // a read-only mapping of zero pages to copy from
   // What quota_wanted_back last saw: most faults need only this comparison.
   u32 need_seen_ = 0;

@@ -62,6 +62,8 @@ class HostMmu final : public Mmu {
 
   // Makes the next access to the page, which is not present, fail as `kind` says.
   void trap(VirtAddr va, TrapKind kind);
+  // A new area begins in the range: accesses there are to be asked about again.
+  void forget_traps(VirtAddr start, PageCount count);
   u64 debug_trap_count() const;
 
  private:

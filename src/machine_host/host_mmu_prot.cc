@@ -134,6 +134,14 @@ void HostMmu::trap(VirtAddr va, TrapKind kind) {
   set_bytes(page, 1, prots_[index]);
 }
 
+void HostMmu::forget_traps(VirtAddr start, PageCount count) {
+  for (u64& trap : traps_) {
+    if (trap < start.v || trap >= start.v + count.bytes()) continue;
+    untrap(trap);
+    trap = 0;
+  }
+}
+
 u64 HostMmu::debug_trap_count() const {
   u64 count = 0;
   for (u64 trap : traps_) {
