@@ -1,5 +1,7 @@
 #include "reclaim/three_queue.h"
 
+#include "base/prng.h"
+
 namespace spillway {
 namespace {
 
@@ -9,6 +11,11 @@ namespace {
 constexpr u64 kEpochMin = 1024;
 // Below this many soft faults per hundred evictions U costs next to nothing and stays as it is.
 constexpr u64 kHitsPercentMin = 5;
+
+// Pages of a loop are kept or not in clusters, so that what is read ahead stays in long runs.
+constexpr u32 kKeptClusterShift = 5;
+constexpr u32 kKeptParts = 16;
+constexpr u32 kKeptMax = 12;
 
 }  // namespace
 
@@ -42,10 +49,17 @@ void ThreeQueue::add(Pfn pfn, Arrival arrival, u32 shadow) {
     observer_->event(EventKind::reclaim_refault, pfn.v, distance);
     // A page that streams through was asked for by nobody in particular: only a page that was
     // itself touched has shown that it is wanted again.
-    hot = arrival == Arrival::refault && distance <= main_.size();
+    const bool near = distance <= main_.size();
+    if (!near) ++far_refaults_;
+    hot = near ? arrival == Arrival::refault : is_kept(pfn);
     if (hot) observer_->count(Counter::workingset_activate);
   }
   (hot ? main_ : probation_).push_head(pfn);
+}
+
+bool ThreeQueue::is_kept(Pfn pfn) const {
+  const u64 cluster = (*frames_)[pfn].rmap >> kKeptClusterShift;
+  return mix64(cluster) % kKeptParts < kept_share_;
 }
 
 void ThreeQueue::balance_unmapped() {
@@ -88,11 +102,12 @@ void ThreeQueue::unlock(Pfn pfn) {
 
 void ThreeQueue::remove(Pfn pfn) { list_of((*frames_)[pfn].queue).remove(pfn); }
 
-Pfn ThreeQueue::next_to_unmap() const {
+Pfn ThreeQueue::next_to_unmap() {
   const u64 share = resident() * kProbationPercent / 100;
   if (!probation_.empty() && (probation_.size() > share || main_.empty())) {
     return probation_.tail();
   }
+  ++main_unmaps_;
   return main_.tail();
 }
 
@@ -107,6 +122,22 @@ u32 ThreeQueue::note_evicted() {
 }
 
 void ThreeQueue::adapt() {
+  adapt_unmapped();
+  adapt_kept();
+  epoch_evictions_ = young_hits_ = old_hits_ = far_refaults_ = main_unmaps_ = 0;
+}
+
+void ThreeQueue::adapt_kept() {
+  // Two thirds of what is evicted comes back, too late to have been worth keeping by itself: a
+  // loop. M has room as long as S holds clearly more than its share.
+  const bool loop = far_refaults_ * 3 > epoch_evictions_ * 2;
+  const bool room = probation_.size() * 100 > resident() * (kProbationPercent + 10);
+  if (loop && room && kept_share_ < kKeptMax) ++kept_share_;
+  // M is turning over: more is kept than fits, or the program has gone on to something else.
+  if (main_unmaps_ * 4 > epoch_evictions_ && kept_share_ > 0) --kept_share_;
+}
+
+void ThreeQueue::adapt_unmapped() {
   const u64 hits = young_hits_ + old_hits_;
   if (hits * 100 >= epoch_evictions_ * kHitsPercentMin) {
     // Half as many hits again in the young half: time since unmapping tells hot from cold.
@@ -118,7 +149,6 @@ void ThreeQueue::adapt() {
     if (unmapped_percent_ > kUnmappedPercentMax) unmapped_percent_ = kUnmappedPercentMax;
     if (unmapped_percent_ < kUnmappedPercentMin) unmapped_percent_ = kUnmappedPercentMin;
   }
-  epoch_evictions_ = young_hits_ = old_hits_ = 0;
 }
 
 bool ThreeQueue::validate() const {

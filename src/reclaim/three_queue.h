@@ -9,7 +9,13 @@
 // random access), U only costs soft faults and shrinks. Evicted pages leave a shadow, the
 // eviction count at that time; a page that refaults within |M| evictions goes to M at once.
 //
-// Sources: S3-FIFO (Yang et al., SOSP 2023) for probation and main, workingset detection
+// A program that goes round and round over more than fits would find every page gone just before
+// it comes back for it. So when most evicted pages return, but later than |M| evictions, a share
+// of them is kept: clusters of 32 pages chosen by a hash of their address, always the same
+// ones, go to M, and the share grows until M is full. The rest streams through S.
+//
+// The kept share does for FIFOs what bimodal insertion does for LRU caches (Qureshi et al.,
+// "Adaptive insertion policies", ISCA 2007). Other sources: S3-FIFO (Yang et al., SOSP 2023) for probation and main, workingset detection
 // (Linux mm/workingset.c) for the shadow; the shares are DESIGN.md's. Which page leaves first is
 // decided here and nowhere else. Thread safety: the engine lock.
 #pragma once
@@ -39,7 +45,7 @@ class ThreeQueue {
   void remove(Pfn pfn);
 
   // The mapped page that should be unmapped next, kNoPfn if there is none.
-  Pfn next_to_unmap() const;
+  Pfn next_to_unmap();
   // The unmapped page that should be evicted next.
   Pfn next_to_evict() const;
   // Whether U is smaller than it should be.
@@ -54,12 +60,17 @@ class ThreeQueue {
   u64 resident() const { return probation() + main() + unmapped(); }
   u64 unmapped_target() const { return resident() * unmapped_percent_ / 100 + 1; }
   u32 unmapped_percent() const { return unmapped_percent_; }
+  // Sixteenths of the pages of a loop that are kept.
+  u32 kept_share() const { return kept_share_; }
   bool validate() const;
 
  private:
   LruList& list_of(PageQueue queue);
   void balance_unmapped();
+  bool is_kept(Pfn pfn) const;
   void adapt();
+  void adapt_unmapped();
+  void adapt_kept();
 
   FrameTable* frames_ = nullptr;
   const Observer* observer_ = nullptr;
@@ -73,6 +84,9 @@ class ThreeQueue {
   u64 epoch_evictions_ = 0;
   u64 young_hits_ = 0;
   u64 old_hits_ = 0;
+  u32 kept_share_ = 0;
+  u64 far_refaults_ = 0;  // pages that came back later than |M| evictions
+  u64 main_unmaps_ = 0;   // pages of M that had to be unmapped
 };
 
 }  // namespace spillway
