@@ -21,6 +21,7 @@ class SystemPort final : public EnginePort {
   bool background_step() override { return system_.background_step().more; }
   bool background_wanted() override { return system_.background_wanted(); }
   Status prepare_fork() override { return system_.prepare_fork(); }
+  void finish_fork() override { system_.finish_fork(); }
   Snapshot snapshot() override { return system_.snapshot(); }
   void set_counters(Counters& counters) override { system_.set_counters(counters); }
   FaultOutcome on_fault(SpaceId in, VirtAddr va, Access access, u32 attempt) override {

@@ -17,8 +17,10 @@ class EnginePort : public FaultSink {
   virtual bool background_step() = 0;
   // A cheap test whether background_step has something to do.
   virtual bool background_wanted() = 0;
-  // Makes the engine ready to be copied by fork; Error::wait while I/O is in flight.
+  // Makes the engine ready to be copied by fork; Error::wait while I/O is in flight, and nothing
+  // new is submitted from then on, until finish_fork in parent and child, or after a failure.
   virtual Status prepare_fork() = 0;
+  virtual void finish_fork() = 0;
   virtual Snapshot snapshot() = 0;
   // A forked child counts for itself.
   virtual void set_counters(Counters& counters) = 0;

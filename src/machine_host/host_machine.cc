@@ -188,6 +188,12 @@ i64 HostMachine::fork(u64 flags, bool* wait) {
     *wait = true;
     return sys::kAgain;
   }
+  const i64 result = fork_prepared(flags);
+  port_->finish_fork();
+  return result;
+}
+
+i64 HostMachine::fork_prepared(u64 flags) {
   // Everything that can fail is reserved first; a fork that cannot have an engine fails as fork
   // does when there are too many processes.
   LedgerProcess* entry = ledger_join(*options_.ledger, 0, options_.self->command);
@@ -239,8 +245,7 @@ void HostMachine::become_child(LedgerProcess* entry, u64 frames_held) {
       uffd_.way == UffdWay::user_mode_only ? UserModeOnly::allow : UserModeOnly::refuse;
   ok = ok && open_uffd(user_mode, why) && register_all(why);
   if (ok) {
-    ledger_assume(*entry, frames_held);
-    ledger_confirm(*entry, sys::getpid());
+    ledger_confirm(*options_.ledger, *entry, sys::getpid(), frames_held);
     port_->set_counters(entry->counters);
     handler_.follower().fork_child(addr_of(region().start).v, addr_of(region().end).v);
     ok = start_threads(why);

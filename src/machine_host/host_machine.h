@@ -72,6 +72,7 @@ class HostMachine {
   i64 fork(u64 flags, bool* wait);
 
  private:
+  i64 fork_prepared(u64 flags);
   bool open_uffd(UserModeOnly user_mode_only, Message& why);
   bool check_move(Message& why);
   bool register_all(Message& why);

@@ -21,6 +21,7 @@ class TestPort : public EnginePort {
   bool background_step() override { return false; }
   bool background_wanted() override { return false; }
   Status prepare_fork() override { return kOk; }
+  void finish_fork() override {}
   Snapshot snapshot() override { return Snapshot{}; }
   void set_counters(Counters& c) override { counters = &c; }
   FaultOutcome on_fault(SpaceId space, VirtAddr va, Access access, u32 attempt) override {

@@ -199,14 +199,20 @@ LedgerProcess* ledger_join(Ledger& ledger, i32 pid, const char* command) {
     p->command[n] = command[n];
   }
   p->command[n] = '\0';
-  if (pid > 0) ledger_confirm(*p, pid);
+  if (pid > 0) ledger_confirm(ledger, *p, pid, 0);
   return p;
 }
 
-void ledger_confirm(LedgerProcess& self, i32 pid) {
+void ledger_confirm(Ledger& ledger, LedgerProcess& self, i32 pid, u64 frames_held) {
   self.start_time.store(process_start_time(pid), std::memory_order_relaxed);
+  self.frames_held.store(frames_held, std::memory_order_relaxed);
+  // From this store on the entry counts, with all that it holds.
   self.pid.store(pid, std::memory_order_release);
   self.state.store(static_cast<u32>(EngineState::live), std::memory_order_release);
+  if (frames_held == 0 || sum_held(ledger) <= ledger.frames_total) return;
+  publish_free(ledger);
+  ledger.need_sequence.fetch_add(1, std::memory_order_acq_rel);
+  sys::futex_wake(&ledger.need_sequence, ~u32{0} >> 1, sys::Sharing::processes);
 }
 
 void ledger_abandon(LedgerProcess& unconfirmed) {
@@ -216,10 +222,6 @@ void ledger_abandon(LedgerProcess& unconfirmed) {
 void ledger_leave(Ledger& ledger, LedgerProcess& self) {
   end_entry(self, self.pid.load(std::memory_order_acquire));
   publish_free(ledger);
-}
-
-void ledger_assume(LedgerProcess& self, u64 frames) {
-  self.frames_held.store(frames, std::memory_order_release);
 }
 
 u64 ledger_acquire(Ledger& ledger, LedgerProcess& self, u64 want) {

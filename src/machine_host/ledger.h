@@ -59,8 +59,10 @@ Ledger* ledger_attach(int fd);
 // Takes an entry for this process. Null when all are in use by live processes.
 LedgerProcess* ledger_join(Ledger& ledger, i32 pid, const char* command);
 // With pid 0 the entry is only reserved, for a child about to be forked: the child calls
-// ledger_confirm with its own pid, or the parent ledger_abandon when the fork failed.
-void ledger_confirm(LedgerProcess& self, i32 pid);
+// ledger_confirm with its own pid, or the parent ledger_abandon when the fork failed. A child
+// begins with `frames_held` copies of its parent's frames: a debt, when the budget has not as
+// many; then nobody is granted frames until enough were given back.
+void ledger_confirm(Ledger& ledger, LedgerProcess& self, i32 pid, u64 frames_held);
 void ledger_abandon(LedgerProcess& unconfirmed);
 // Gives all frames back and marks the entry ended; its counters stay readable.
 void ledger_leave(Ledger& ledger, LedgerProcess& self);
@@ -68,9 +70,6 @@ void ledger_leave(Ledger& ledger, LedgerProcess& self);
 // Up to `want` frames for `self`; notes the unmet rest as wanted and rouses the others.
 u64 ledger_acquire(Ledger& ledger, LedgerProcess& self, u64 want);
 void ledger_release(Ledger& ledger, LedgerProcess& self, u64 count);
-// `self`, a forked child, holds `frames` copies of its parent's: a debt when the budget has not
-// as many. Nobody is granted frames until enough were given back.
-void ledger_assume(LedgerProcess& self, u64 frames);
 // Frames that `self` holds above its fair share while others want some.
 u64 ledger_wanted_back(const Ledger& ledger, const LedgerProcess& self);
 // Gives back what dead processes held; returns how many frames came back.
