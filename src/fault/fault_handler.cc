@@ -1,6 +1,12 @@
 #include "fault/fault_handler.h"
 
 namespace spillway {
+namespace {
+
+// Page::private_data of a page being read: its fault has been retried too often already.
+constexpr u64 kReadUrgent = 1;
+
+}  // namespace
 
 void FaultHandler::init(MmContext& mm, SpaceTable& spaces, const FaultConfig& config) {
   mm_ = &mm;
@@ -31,6 +37,7 @@ FaultOutcome FaultHandler::handle(AddressSpace& space, VirtAddr va, Access acces
     mm_->observer.count(Counter::pgfault_retry);
   }
   job_.begin(space, *area, vpn, access, streams_.on_fault(space.id(), vpn));
+  job_.urgent = attempt >= kUrgentAttempt;
   return serve(job_);
 }
 
@@ -98,6 +105,9 @@ bool FaultHandler::prepare_swapped(Job& job, Vpn vpn, SlotId slot, bool first) {
   Swap& swap = mm_->swap;
   if (swap.reading(slot)) {
     if (first) job.outcome = FaultOutcome::wait;
+    if (first && job.urgent) {
+      mm_->frames[Pfn(swap.slots().find(slot)->reading_pfn)].private_data = kReadUrgent;
+    }
     return true;
   }
   if (job.frame_next == job.frame_count) return false;
@@ -242,6 +252,8 @@ void FaultHandler::start_reads(Job& job) {
     for (u32 k = 0; k < count; ++k) {
       mm_->frames.transition(group[k].pfn, PageState::isolated, PageState::reading);
       mm_->frames[group[k].pfn].owner = PageOwner::user;
+      // The page that faulted comes first.
+      mm_->frames[group[k].pfn].private_data = job.urgent && members[k] == 0 ? kReadUrgent : 0;
       started[members[k]] = true;
     }
     if (mm_->swap.read(group, count).ok()) continue;
@@ -318,6 +330,7 @@ void FaultHandler::page_read(Pfn pfn, SlotId slot, Status status) {
     mm_->allocator.free(pfn, 0);
     return;
   }
+  const bool urgent = page.private_data == kReadUrgent;
   mm_->frames.transition(pfn, PageState::reading, PageState::unmapped);
   space->table().store(pte, Pte::unmapped(pfn).with_readahead(true));
   page.private_data = mm_->swap.shadow(slot);
@@ -327,7 +340,22 @@ void FaultHandler::page_read(Pfn pfn, SlotId slot, Status status) {
   } else {
     mm_->swap.put(slot);
   }
-  mm_->reclaimer.page_added_unmapped(pfn);
+  const Area* area = space->find(page.rmap_vpn());
+  if ((urgent || area->locked) && area->prot != Prot::none) {
+    map_arrived(*space, *area, pfn);
+  } else {
+    mm_->reclaimer.page_added_unmapped(pfn);
+  }
+}
+
+void FaultHandler::map_arrived(AddressSpace& space, const Area& area, Pfn pfn) {
+  Page& page = mm_->frames[pfn];
+  const Vpn vpn = page.rmap_vpn();
+  mm_->machine.mmu.map(space.id(), addr_of(vpn), pfn, 1, area.prot);
+  mm_->frames.transition(pfn, PageState::unmapped, PageState::mapped);
+  space.table().store(space.table().find(vpn), Pte::present(pfn, area.prot));
+  mm_->reclaimer.page_added(pfn, Arrival::refault, static_cast<u32>(page.private_data));
+  if (area.locked) mm_->reclaimer.page_locked(pfn);
 }
 
 FaultOutcome FaultHandler::populate(AddressSpace& space, VpnRange range) {

@@ -21,6 +21,9 @@ struct FaultConfig {
 class FaultHandler final : public SwapInSink {
  public:
   static constexpr u32 kWindowMax = 64;
+  // From this retry on, a page that had to be read is mapped as soon as it arrives: left unmapped
+  // on a machine short of frames, it might be evicted before each retry, for ever.
+  static constexpr u32 kUrgentAttempt = 2;
 
   void init(MmContext& mm, SpaceTable& spaces, const FaultConfig& config);
 
@@ -49,6 +52,7 @@ class FaultHandler final : public SwapInSink {
     Vpn first;
     Access access = Access::read;
     Window window;
+    bool urgent = false;  // the first page, if it must be read, is mapped on arrival
     u32 ready_count = 0;
     u32 frame_count = 0;
     u32 frame_next = 0;
@@ -64,6 +68,7 @@ class FaultHandler final : public SwapInSink {
       first = vpn;
       access = how;
       window = pages;
+      urgent = false;
       ready_count = frame_count = frame_next = read_count = 0;
       outcome = FaultOutcome::done;
     }
@@ -79,6 +84,7 @@ class FaultHandler final : public SwapInSink {
   void map_zero(Job& job, Vpn vpn);
   void start_reads(Job& job);
   void settle(const Job& job, const Ready& page);
+  void map_arrived(AddressSpace& space, const Area& area, Pfn pfn);
   void return_frames(Job& job);
   FaultOutcome serve(Job& job);
   void read_ahead(const Job& job);

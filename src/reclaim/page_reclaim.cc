@@ -17,7 +17,7 @@ void PageReclaim::page_added(Pfn pfn, Arrival arrival, u32 shadow) {
   queues_.add(pfn, arrival, shadow);
 }
 
-u32 PageReclaim::unmap_batch() {
+u32 PageReclaim::unmap_batch(UnmapTo end) {
   Pfn batch[kUnmapBatch];
   bool unmapped[kUnmapBatch];
   u32 count = 0;
@@ -48,7 +48,11 @@ u32 PageReclaim::unmap_batch() {
   u32 done = 0;
   for (u32 i = 0; i < count; ++i) {
     if (unmapped[i]) {
-      queues_.add_unmapped(batch[i]);
+      if (end == UnmapTo::head) {
+        queues_.add_unmapped(batch[i]);
+      } else {
+        queues_.add_cold(batch[i]);
+      }
       ++done;
     } else {
       // Held by somebody: as good as touched.
@@ -84,27 +88,41 @@ ReclaimOutcome PageReclaim::run(u64 want) {
   const u64 comfortable = start + (want > kReclaimMin ? want : kReclaimMin);
   u64 budget = want * kScanFactor > kScanMin ? want * kScanFactor : kScanMin;
   u32 fruitless = 0;  // batches of which every page was held
+  // Pages of U that swap was not asked to take yet. It may refuse one page, because it is full,
+  // and take the next, because that is of one value or has a copy (I36).
+  u64 untried = queues_.unmapped();
   while (allocator_->free_pages().v < comfortable) {
     if (budget-- == 0) {
       observer_->count(Counter::limit_hit);
       observer_->event(EventKind::limit_hit, kScanFactor, want);
       break;
     }
-    if (queues_.wants_unmapped() && fruitless < 4) {
-      fruitless = unmap_batch() == 0 ? fruitless + 1 : 0;
+    if ((queues_.wants_unmapped() || untried == 0) && fruitless < 4) {
+      const u32 batch = unmap_batch(untried == 0 ? UnmapTo::tail : UnmapTo::head);
+      fruitless = batch == 0 ? fruitless + 1 : 0;
+      untried += batch;
     }
-    const Pfn pfn = queues_.next_to_evict();
-    if (!pfn.valid()) {
+    if (untried == 0) {
       if (fruitless >= 4 || !queues_.next_to_unmap().valid()) break;
       continue;
     }
-    const ReclaimOutcome outcome = evict(pfn);
-    if (outcome != ReclaimOutcome::progress) {
-      observer_->event(EventKind::reclaim_stall, want, allocator_->free_pages().v - start);
-      return allocator_->free_pages().v >= goal ? ReclaimOutcome::progress : outcome;
+    --untried;
+    const Pfn pfn = queues_.next_to_evict();
+    switch (evict(pfn)) {
+      case ReclaimOutcome::progress: break;
+      case ReclaimOutcome::wait:
+        observer_->event(EventKind::reclaim_stall, want, allocator_->free_pages().v - start);
+        return allocator_->free_pages().v >= goal ? ReclaimOutcome::progress
+                                                  : ReclaimOutcome::wait;
+      case ReclaimOutcome::exhausted:
+        if (allocator_->free_pages().v >= goal) return ReclaimOutcome::progress;
+        queues_.remove(pfn);
+        queues_.add_unmapped(pfn);
+        break;
     }
   }
   if (allocator_->free_pages().v > start) return ReclaimOutcome::progress;
+  observer_->event(EventKind::reclaim_stall, want, 0);
   // Nothing to evict: perhaps the pool holds frames that can go to disk.
   return swap_->make_space();
 }

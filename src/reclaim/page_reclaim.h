@@ -36,8 +36,10 @@ class PageReclaim final : public Reclaimer {
   const ThreeQueue& queues() const { return queues_; }
 
  private:
+  // Where unmapped pages go in U: to its head, or to its tail, to be evicted next.
+  enum class UnmapTo : u8 { head, tail };
   // Unmaps a batch of pages that the policy names; returns how many are on U now.
-  u32 unmap_batch();
+  u32 unmap_batch(UnmapTo end);
   ReclaimOutcome evict(Pfn pfn);
   ReclaimOutcome run(u64 want);
 

@@ -35,12 +35,22 @@ bool in_space(const AddressSpace& space, VpnRange range) {
   return range.start >= space.range().start && range.end <= space.range().end;
 }
 
-// Whether background work should evict pages. Not when programs hold fewer than the reserve that
-// eviction would fill: there a page just read for a fault would leave again before the fault is
-// retried, for ever. Such small machines reclaim when somebody asks.
+// Programs keep so many pages whatever the background work wishes for: a readahead window, so that
+// a page just read for a fault does not leave again before the fault is retried. Smaller machines
+// reclaim only when somebody asks.
+constexpr u64 kKeepResident = FaultHandler::kWindowMax;
+
 bool reclaim_wanted(const SystemImpl& impl) {
   return impl.config.background_reclaim && impl.allocator.below_low() &&
-         impl.reclaim.queues().resident() > impl.allocator.marks().high.v;
+         impl.reclaim.queues().resident() >= kKeepResident + PageReclaim::kReclaimMin;
+}
+
+// Frames that others in the budget should get back now.
+u64 give_back_wanted(const SystemImpl& impl) {
+  const u64 wanted = impl.machine.frames.quota_wanted_back().v;
+  const u64 online = impl.allocator.online().v;
+  const u64 spare = online > kKeepFrames ? online - kKeepFrames : 0;
+  return wanted < spare ? wanted : spare;
 }
 
 // The pages of [addr, addr+length). invalid: not page-aligned, or it wraps around.
@@ -260,10 +270,9 @@ FaultOutcome System::on_fault(SpaceId id, VirtAddr va, Access access, u32 attemp
 
 BackgroundResult System::background_step() {
   PageAllocator& allocator = impl_.allocator;
-  const u64 wanted = impl_.machine.frames.quota_wanted_back().v;
-  if (wanted > 0 && allocator.online().v > kKeepFrames) {
-    u64 batch = wanted < kShrinkBatch ? wanted : kShrinkBatch;
-    if (batch > allocator.online().v - kKeepFrames) batch = allocator.online().v - kKeepFrames;
+  const u64 wanted = give_back_wanted(impl_);
+  if (wanted > 0) {
+    const u64 batch = wanted < kShrinkBatch ? wanted : kShrinkBatch;
     const u64 keep = allocator.marks().min.v;
     if (allocator.free_pages().v < keep + batch) {
       (void)impl_.reclaim.reclaim(PageCount(keep + batch - allocator.free_pages().v));
@@ -273,8 +282,10 @@ BackgroundResult System::background_step() {
     return {.more = done > 0};
   }
   if (reclaim_wanted(impl_)) {
-    const u64 lack = allocator.marks().high.v - allocator.free_pages().v;
+    u64 lack = allocator.marks().high.v - allocator.free_pages().v;
     if (allocator.grow(static_cast<u32>(lack)) > 0) return {.more = true};
+    const u64 spare = impl_.reclaim.queues().resident() - kKeepResident;
+    if (lack > spare) lack = spare;
     return {.more = impl_.reclaim.reclaim(PageCount(lack)) == ReclaimOutcome::progress};
   }
   return {.more = impl_.swap.background_step()};
@@ -282,7 +293,7 @@ BackgroundResult System::background_step() {
 
 bool System::background_wanted() const {
   if (reclaim_wanted(impl_)) return true;
-  return impl_.swap.background_wanted() || impl_.machine.frames.quota_wanted_back().v > 0;
+  return impl_.swap.background_wanted() || give_back_wanted(impl_) > 0;
 }
 
 Status System::prepare_fork() {

@@ -157,44 +157,38 @@ void SpaceModel::move(PageRange from, PageRange to) {
 
 void SpaceModel::store(u64 page, u64 offset, const u8* data, u64 bytes) {
   Content& c = contents_[page];
-  if (c.bytes == nullptr) c.bytes = std::make_unique<u8[]>(kPageSize);
+  if (c.candidates.empty() || c.lazy) c.candidates.push_back(std::make_unique<u8[]>(kPageSize));
+  if (bytes == kPageSize) c.candidates.resize(1);
   // The store takes the page out of MADV_FREE's hands; what it had become shows later.
-  if (c.lazy && c.other == nullptr) c.other = std::make_unique<u8[]>(kPageSize);
   c.lazy = false;
-  std::memcpy(c.bytes.get() + offset, data, bytes);
-  if (c.other != nullptr) std::memcpy(c.other.get() + offset, data, bytes);
+  for (const Bytes& b : c.candidates) std::memcpy(b.get() + offset, data, bytes);
 }
 
 bool SpaceModel::load(u64 page, u64 offset, const u8* data, u64 bytes) {
   const auto it = contents_.find(page);
   if (it == contents_.end()) return is_zero(data, bytes);
   Content& c = it->second;
-  const bool first = std::memcmp(c.bytes.get() + offset, data, bytes) == 0;
-  const bool second = c.other != nullptr && std::memcmp(c.other.get() + offset, data, bytes) == 0;
-  if (first && second) return true;
-  if (first) {
-    // With `lazy` the page may still become zero, but not what `other` says.
-    c.other.reset();
+  const auto differs = [&](const Bytes& b) {
+    return std::memcmp(b.get() + offset, data, bytes) != 0;
+  };
+  if (std::all_of(c.candidates.begin(), c.candidates.end(), differs)) {
+    if (!c.lazy || !is_zero(data, bytes)) return false;
+    contents_.erase(it);
     return true;
   }
-  if (second) {
-    c.bytes = std::move(c.other);
-    return true;
-  }
-  if (!c.lazy || !is_zero(data, bytes)) return false;
-  contents_.erase(it);
+  std::erase_if(c.candidates, differs);
   return true;
 }
 
 const u8* SpaceModel::bytes(u64 page) const {
   const auto it = contents_.find(page);
-  return it == contents_.end() ? nullptr : it->second.bytes.get();
+  return it == contents_.end() ? nullptr : it->second.candidates[0].get();
 }
 
 u64 SpaceModel::solid_pages() const {
   u64 count = 0;
   for (const auto& [page, c] : contents_) {
-    const u8* p = c.bytes.get();
+    const u8* p = c.candidates[0].get();
     if (std::memcmp(p, p + sizeof(u64), kPageSize - sizeof(u64)) != 0) ++count;
   }
   return count;

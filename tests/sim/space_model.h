@@ -90,8 +90,8 @@ class SpaceModel {
  private:
   using Bytes = std::unique_ptr<u8[]>;
   struct Content {
-    Bytes bytes;
-    Bytes other;        // what it may be instead, null if that is settled
+    // What the page may hold, never empty; one of them once an access has shown which.
+    std::vector<Bytes> candidates;
     bool lazy = false;  // may become zero at any time until the next store
   };
   void erase_contents(PageRange range);
