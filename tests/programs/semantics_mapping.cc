@@ -308,11 +308,14 @@ bool locked_pages() {
 bool resident_pages() {
   unsigned char* p = map_pages(4);
   unsigned char resident[4] = {};
-  stamp(p, 2, 151);
-  EXPECT_OR_FAIL(stamped(p, 2, 151));
+  // Every second page: a memory manager may bring in the pages behind two neighbours ahead of
+  // their first touch, and then says so.
+  stamp(p, 1, 151);
+  stamp(p + 2 * kPageBytes, 1, 151);
+  EXPECT_OR_FAIL(stamped(p, 1, 151) && stamped(p + 2 * kPageBytes, 1, 151));
   EXPECT_OR_FAIL(mincore(p, 4 * kPageBytes, resident) == 0);
-  EXPECT_OR_FAIL((resident[0] & 1) == 1 && (resident[1] & 1) == 1);
-  EXPECT_OR_FAIL((resident[2] & 1) == 0 && (resident[3] & 1) == 0);
+  EXPECT_OR_FAIL((resident[0] & 1) == 1 && (resident[2] & 1) == 1);
+  EXPECT_OR_FAIL((resident[1] & 1) == 0 && (resident[3] & 1) == 0);
   unmap_pages(p, 4);
   EXPECT_OR_FAIL(mincore(p, kPageBytes, resident) == -1 && errno == ENOMEM);
   return true;
