@@ -47,7 +47,8 @@ std::string print_flags(u32 flags) {
   std::string text;
   for (const Word& f : kFlags) {
     if ((flags & static_cast<u32>(f.value)) == 0) continue;
-    text += (text.empty() ? " flags=" : "+") + std::string(f.name);
+    text += text.empty() ? " flags=" : "+";
+    text += f.name;
   }
   return text;
 }
@@ -163,12 +164,17 @@ const char* name_of(OpKind kind) { return kSpecs[static_cast<u32>(kind)].name; }
 bool by_task(OpKind kind) { return kSpecs[static_cast<u32>(kind)].fields[0] == 'T'; }
 
 std::string print(const Op& op) {
-  std::string text = by_task(op.kind) ? "t" + std::to_string(op.task) : "--";
-  text += std::string(" ") + name_of(op.kind);
-  for (const char* f = kSpecs[static_cast<u32>(op.kind)].fields + 1; *f != '\0'; ++f) {
-    text += print_field(op, *f);
+  std::ostringstream text;
+  if (by_task(op.kind)) {
+    text << 't' << op.task;
+  } else {
+    text << "--";
   }
-  return text;
+  text << ' ' << name_of(op.kind);
+  for (const char* f = kSpecs[static_cast<u32>(op.kind)].fields + 1; *f != '\0'; ++f) {
+    text << print_field(op, *f);
+  }
+  return text.str();
 }
 
 std::optional<Op> parse_op(const std::string& line, std::string* problem) {
