@@ -3,8 +3,10 @@
 namespace spillway {
 namespace {
 
-// Page::private_data of a page being read: its fault has been retried too often already.
-constexpr u64 kReadUrgent = 1;
+// In Page::private_data of a page that comes from disk, above its shadow. Somebody waits for it: its
+// arrival is a refault and not readahead. Its fault has been retried too often already.
+constexpr u64 kAwaited = u64{1} << 32;
+constexpr u64 kReadUrgent = u64{1} << 33;
 
 }  // namespace
 
@@ -106,7 +108,7 @@ bool FaultHandler::prepare_swapped(Job& job, Vpn vpn, SlotId slot, bool first) {
   if (swap.reading(slot)) {
     if (first) job.outcome = FaultOutcome::wait;
     if (first && job.urgent) {
-      mm_->frames[Pfn(swap.slots().find(slot)->reading_pfn)].private_data = kReadUrgent;
+      mm_->frames[Pfn(swap.slots().find(slot)->reading_pfn)].private_data |= kReadUrgent;
     }
     return true;
   }
@@ -119,7 +121,11 @@ bool FaultHandler::prepare_swapped(Job& job, Vpn vpn, SlotId slot, bool first) {
       ++job.frame_next;
       job.reads[job.read_count++] = {slot, pfn};
       mm_->frames[pfn].set_rmap(job.space->id(), vpn);
-      if (first) job.outcome = FaultOutcome::wait;
+      mm_->frames[pfn].private_data = 0;
+      if (first) {
+        mm_->frames[pfn].private_data = job.urgent ? kAwaited | kReadUrgent : kAwaited;
+        job.outcome = FaultOutcome::wait;
+      }
       return true;
     case LoadOutcome::reading: return true;
     case LoadOutcome::io:
@@ -162,9 +168,10 @@ bool FaultHandler::prepare(Job& job, Vpn vpn, bool first) {
     }
     case Pte::Kind::unmapped: {
       const Pfn pfn = entry.pfn();
-      // Its arrival counts only if it was brought in ahead of any touch.
-      job.ready[job.ready_count++] = {vpn, pfn, Arrival::readahead,
-                                      static_cast<u32>(mm_->frames[pfn].private_data), true};
+      // Its arrival counts only if nobody has touched it yet.
+      const u64 marks = mm_->frames[pfn].private_data;
+      const Arrival arrival = (marks & kAwaited) != 0 ? Arrival::refault : Arrival::readahead;
+      job.ready[job.ready_count++] = {vpn, pfn, arrival, static_cast<u32>(marks), true};
       return true;
     }
     case Pte::Kind::swapped: return prepare_swapped(job, vpn, entry.slot(), first);
@@ -198,7 +205,7 @@ void FaultHandler::settle(const Job& job, const Ready& page) {
   if (!page.soft) {
     mm_->reclaimer.page_added(page.pfn, page.arrival, page.shadow);
   } else if (first_touch) {
-    mm_->observer.count(Counter::swap_ra_hit);
+    if (page.arrival == Arrival::readahead) mm_->observer.count(Counter::swap_ra_hit);
     mm_->reclaimer.page_removed(page.pfn);
     mm_->reclaimer.page_added(page.pfn, page.arrival, page.shadow);
   } else {
@@ -252,8 +259,6 @@ void FaultHandler::start_reads(Job& job) {
     for (u32 k = 0; k < count; ++k) {
       mm_->frames.transition(group[k].pfn, PageState::isolated, PageState::reading);
       mm_->frames[group[k].pfn].owner = PageOwner::user;
-      // The page that faulted comes first.
-      mm_->frames[group[k].pfn].private_data = job.urgent && members[k] == 0 ? kReadUrgent : 0;
       started[members[k]] = true;
     }
     if (mm_->swap.read(group, count).ok()) continue;
@@ -312,6 +317,7 @@ void FaultHandler::read_ahead(const Job& job) {
     if (mm_->allocator.alloc_run(1, &pfn) == 0) break;
     ahead.reads[ahead.read_count++] = {entry.slot(), pfn};
     mm_->frames[pfn].set_rmap(job.space->id(), vpn);
+    mm_->frames[pfn].private_data = 0;
   }
   start_reads(ahead);
 }
@@ -330,11 +336,13 @@ void FaultHandler::page_read(Pfn pfn, SlotId slot, Status status) {
     mm_->allocator.free(pfn, 0);
     return;
   }
-  const bool urgent = page.private_data == kReadUrgent;
+  const bool urgent = (page.private_data & kReadUrgent) != 0;
   mm_->frames.transition(pfn, PageState::reading, PageState::unmapped);
   space->table().store(pte, Pte::unmapped(pfn).with_readahead(true));
-  page.private_data = mm_->swap.shadow(slot);
+  const u64 awaited = page.private_data & kAwaited;
+  page.private_data = mm_->swap.shadow(slot) | awaited;
   mm_->observer.count(Counter::pswpin);
+  if (awaited == 0) mm_->observer.count(Counter::pswpin_ra);
   if (mm_->swap.worth_keeping(slot)) {
     page.slot = slot;  // the entry's reference is the page's now
   } else {
@@ -394,6 +402,7 @@ void FaultHandler::will_need(AddressSpace& space, VpnRange range) {
         if (mm_->swap.on_disk(entry.slot())) {
           job.reads[job.read_count++] = {entry.slot(), pfn};
           mm_->frames[pfn].set_rmap(space.id(), span.start + i);
+          mm_->frames[pfn].private_data = 0;
         } else if (mm_->swap.load(entry.slot(), pfn) == LoadOutcome::done) {
           Page& page = mm_->frames[pfn];
           page.owner = PageOwner::user;
@@ -403,6 +412,7 @@ void FaultHandler::will_need(AddressSpace& space, VpnRange range) {
           space.table().store(&span.ptes[i], Pte::unmapped(pfn).with_readahead(true));
           mm_->swap.put(entry.slot());
           mm_->observer.count(Counter::pswpin);
+          mm_->observer.count(Counter::pswpin_ra);
           mm_->reclaimer.page_added_unmapped(pfn);
         } else {
           mm_->allocator.free(pfn, 0);

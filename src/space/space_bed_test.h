@@ -97,7 +97,10 @@ struct SpaceBed : SwapBed {
   }
   void unmap_page(Vpn vpn) { ageing.page_cold(space->table().get(vpn).pfn()); }
   void evict(Vpn vpn) {
-    ASSERT_EQ(ageing.page_out(space->table().get(vpn).pfn()), ReclaimOutcome::progress);
+    const Pfn pfn = space->table().get(vpn).pfn();
+    ReclaimOutcome outcome = ageing.page_out(pfn);
+    while (outcome == ReclaimOutcome::wait && sim.complete_one()) outcome = ageing.page_out(pfn);
+    ASSERT_EQ(outcome, ReclaimOutcome::progress);
   }
   // Writes the pool out, so that swapped pages are on disk.
   void spill() {
