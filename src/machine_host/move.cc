@@ -105,16 +105,19 @@ MoveResult Mover::move_one(u64 to, u64 from) {
     const UffdProgress got = kernel_->move(uffd_, to, from, kPageSize);
     if (got.result == 0) return {1, MoveStop::none, 0};
     counters_->add(Counter::move_retry);
+    // Nothing is ever at the destination before a move, so a page that is there and no longer
+    // at its source was moved by this call or by one whose answer was wrong.
+    if (!kernel_->present(from) && kernel_->present(to)) {
+      if (got.result != sys::kAgain) counters_->add(Counter::move_eexist);
+      return {1, MoveStop::none, 0};
+    }
     switch (got.result) {
       case sys::kAgain:
         if (got.progress == static_cast<i64>(kPageSize)) return {1, MoveStop::none, 0};
         if (++again > kAgainMax) return {0, MoveStop::stuck, got.result};
         continue;
       case sys::kExists:
-        if (kernel_->present(from)) return {0, MoveStop::occupied, got.result};
-        if (!kernel_->present(to)) return {0, MoveStop::vanished, got.result};
-        counters_->add(Counter::move_eexist);
-        return {1, MoveStop::none, 0};
+        return {0, kernel_->present(from) ? MoveStop::occupied : MoveStop::vanished, got.result};
       case sys::kBusy:
         if (++busy > kBusyMax) return {0, MoveStop::busy, got.result};
         // Touching a page that is not there would wait for the handler: for ourselves.

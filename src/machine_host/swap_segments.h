@@ -36,7 +36,7 @@ class SwapSegments {
   void release(u64 segment);
   bool holds(u64 segment) const;
   bool sole_owner(u64 segment) const;
-  // Segments that somebody holds, leaked ones included.
+  // About as many segments as somebody holds: kills can make it a few too large or too small.
   u64 in_use() const;
   // Segments, from the front, that have disk space; grown by whoever of the family needs more.
   u64 allocated() const { return shared_->allocated.load(std::memory_order_acquire); }
