@@ -113,7 +113,7 @@ HEAP = [
      "give the object back to where it came from"),
     ("heap",
      r"(?<![\w.>:])(::|std::)?(malloc|calloc|realloc|posix_memalign|aligned_alloc)\s*\("
-     r"|\b(std)?::free\s*\(",
+     r"|(?<![\w>:])(std)?::free\s*\(",
      "use boot memory, slab or the page allocator"),
 ]
 for table in (BANNED, HEAP):

@@ -151,10 +151,11 @@ class BannedNames(Base):
                 "std::unordered_map<int, int> m;", "auto p = std::make_unique<int>(1);",
                 "auto* p = new Page;", "auto* p = new Page[3];", "auto* p = new (std::nothrow) P;",
                 "delete p;", "delete[] p;", "void* p = malloc(8);", "p = std::realloc(p, 8);",
-                "std::free(p);", "std::map<int, int> m;"]
+                "std::free(p);", "::free(p);", "std::map<int, int> m;"]
     GOOD_HEAP = ["std::string_view s;", "std::array<int, 3> a;", "Page() = delete;",
                  "new (place) Page;", "::new (place) Page;", "slab.malloc(8);", "kmalloc(8);",
                  "// a new page", "buddy.free(p);", "int renew = 1;", "std::span<int> s;",
+                 "void Buddy::free(Pfn pfn) {", "x = T::free(p);",
                  "void operator delete(void* p);", "Page(const Page&) = delete;"]
 
     def test_bad_names_fire(self):
