@@ -3,8 +3,8 @@
 namespace spillway {
 namespace {
 
-// In Page::private_data of a page that comes from disk, above its shadow. Somebody waits for it: its
-// arrival is a refault and not readahead. Its fault has been retried too often already.
+// In Page::private_data of a page that comes from disk, above its shadow. Somebody waits for it:
+// its arrival is a refault and not readahead. Its fault has been retried too often already.
 constexpr u64 kAwaited = u64{1} << 32;
 constexpr u64 kReadUrgent = u64{1} << 33;
 
