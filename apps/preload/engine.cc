@@ -138,8 +138,7 @@ void get_ledger(Message& why) {
   OwnBudget budget = {};
   if (!compute_own_budget(g_settings, budget, why)) refuse(why);
   int fd = -1;
-  g_ledger =
-      ledger_create(budget.frames_total, budget.pool_frames_max, budget.swap_max_bytes, &fd);
+  g_ledger = ledger_create(budget.frames_total, budget.pool_frames_max, budget.swap_max_bytes, &fd);
   if (g_ledger == nullptr) {
     why.text("no memory for the shared RAM budget");
     refuse(why);
@@ -185,8 +184,7 @@ void start_engine(char** argv, char** environment) {
   if (!read_settings(environment, g_settings, why)) refuse(why);
   if (!examine_libc(why)) refuse(why);
   get_ledger(why);
-  if (g_settings.uffd_fd >= 0 &&
-      !sys::failed(sys::call(SYS_fcntl, g_settings.uffd_fd, F_GETFD))) {
+  if (g_settings.uffd_fd >= 0 && !sys::failed(sys::call(SYS_fcntl, g_settings.uffd_fd, F_GETFD))) {
     engine_fd_note(FdRole::uffd_device, g_settings.uffd_fd);
   }
   HostOptions options;
@@ -202,6 +200,7 @@ void start_engine(char** argv, char** environment) {
   }
   options.paranoid = g_settings.paranoid;
   options.allow_copy_backend = g_settings.allow_copy_backend;
+  options.io = g_settings.io_threads ? IoWay::threads : IoWay::best;
   HostMachine* machine = ::new (static_cast<void*>(g_host_place.get())) HostMachine();
   if (!machine->boot(options, why)) refuse(why);
   g_region = machine->region();

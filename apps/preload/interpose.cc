@@ -201,8 +201,7 @@ SPW_EXPORT int setsockopt(int fd, int level, int name, const void* value,
 // Puts main_with_budget in front of the program's main function.
 SPW_EXPORT int __libc_start_main(Main main, int argc, char** argv, void (*init)(), void (*fini)(),
                                  void (*rtld_fini)(), void* stack_end) {
-  using Start =
-      int (*)(Main, int, char**, void (*)(), void (*)(), void (*)(), void*);
+  using Start = int (*)(Main, int, char**, void (*)(), void (*)(), void (*)(), void*);
   Start real = nullptr;
   resolve(real, "__libc_start_main");
   g_main = main;

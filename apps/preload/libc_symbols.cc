@@ -75,8 +75,7 @@ void* libc_function(const char* name) {
     // Bit 15 marks an old version that new programs do not get.
     const bool is_default = g_libc.versions == nullptr || (g_libc.versions[index] & 0x8000) == 0;
     if ((entry | 1) == (hash | 1) && is_default && symbol.st_value != 0 &&
-        ELF64_ST_TYPE(symbol.st_info) == STT_FUNC &&
-        equal(g_libc.strings + symbol.st_name, name)) {
+        ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && equal(g_libc.strings + symbol.st_name, name)) {
       return reinterpret_cast<void*>(g_libc.base + symbol.st_value);
     }
     if ((entry & 1) != 0) return nullptr;

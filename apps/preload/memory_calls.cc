@@ -64,9 +64,8 @@ LockedResult mmap_foreign_locked(u64 addr, u64 length, u64 prot_flags, u64 fd, u
   const Result<u64> result = core().mmap(space(), request);
   if (!result.ok()) return locked_result(result);
   const u64 kernel_flags = (flags & ~u64{MAP_FIXED_NOREPLACE}) | MAP_FIXED;
-  const i64 mapped =
-      sys::mmap(addr, length, static_cast<int>(prot_flags & 0xffffffff),
-                static_cast<int>(kernel_flags), static_cast<int>(fd), offset);
+  const i64 mapped = sys::mmap(addr, length, static_cast<int>(prot_flags & 0xffffffff),
+                               static_cast<int>(kernel_flags), static_cast<int>(fd), offset);
   if (sys::failed(mapped)) {
     // The kernel refused: the range becomes an unmapped part of the managed region again.
     (void)core().munmap(space(), VirtAddr(addr), length);
@@ -136,8 +135,8 @@ i64 for_parts(u64 addr, u64 length, LockedFunction managed, u64 argument, Kernel
   while (left > 0) {
     const u64 got = static_cast<u64>(call_engine(run_locked, addr, left >> kPageShift));
     const u64 bytes = (got >> 1) << kPageShift;
-    const i64 result = (got & 1) != 0 ? kernel_call(addr, bytes)
-                                      : call_engine(managed, addr, bytes, argument);
+    const i64 result =
+        (got & 1) != 0 ? kernel_call(addr, bytes) : call_engine(managed, addr, bytes, argument);
     if (sys::failed(result)) return result;
     addr += bytes;
     left -= bytes;
@@ -237,8 +236,7 @@ i64 do_madvise(u64 addr, u64 length, int advice) {
     case MADV_DONTDUMP:
     case MADV_DODUMP:
     case MADV_DOFORK:
-    case MADV_KEEPONFORK:
-      return 0;
+    case MADV_KEEPONFORK: return 0;
     // Promises that the engine cannot keep: programs know a refusal from older kernels.
     default: return -EINVAL;
   }
@@ -278,8 +276,9 @@ i64 do_mlock(u64 addr, u64 length, LockedFunction managed, i64 number, u64 flags
     case Range::invalid: return sys::call(number, addr, length, flags);
     case Range::managed: break;
   }
-  return for_parts(start, length + (addr & kPageMask), managed, 0,
-                   [number, flags](u64 at, u64 bytes) { return sys::call(number, at, bytes, flags); });
+  return for_parts(
+      start, length + (addr & kPageMask), managed, 0,
+      [number, flags](u64 at, u64 bytes) { return sys::call(number, at, bytes, flags); });
 }
 
 i64 do_mincore(u64 addr, u64 length, u8* vec) {

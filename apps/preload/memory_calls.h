@@ -2,8 +2,8 @@
 // them. What is managed goes to the engine, everything else to the kernel.
 #pragma once
 
-#include <cstddef>
 #include <sys/types.h>
+#include <cstddef>
 
 namespace spillway {
 

@@ -25,6 +25,11 @@ const char* after(const char* text, const char* prefix) {
   return text;
 }
 
+bool is_word(const char* text, const char* word) {
+  const char* rest = after(text, word);
+  return rest != nullptr && *rest == '\0';
+}
+
 int number_or(const char* text, int otherwise) {
   if (text == nullptr || *text < '0' || *text > '9') return otherwise;
   int value = 0;
@@ -192,6 +197,13 @@ bool read_settings(char** environment, Settings& settings, Message& why) {
     if ((value = after(name, "UFFD_FD=")) != nullptr) settings.uffd_fd = number_or(value, -1);
     if ((value = after(name, "STATS=")) != nullptr) settings.stats = is_on(value);
     if ((value = after(name, "PARANOID=")) != nullptr) settings.paranoid = is_on(value);
+    if ((value = after(name, "IO=")) != nullptr && *value != '\0') {
+      settings.io_threads = is_word(value, "threads");
+      if (!settings.io_threads && !is_word(value, "uring")) {
+        why.text("SPILLWAY_IO '").text(value).text("' is neither threads nor uring");
+        return false;
+      }
+    }
     if ((value = after(name, "ALLOW_COPY=")) != nullptr) settings.allow_copy_backend = is_on(value);
   }
   const auto drop_empty = [](const char*& text) {

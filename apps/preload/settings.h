@@ -6,6 +6,7 @@
 //   SPILLWAY_LEDGER_FD        the budget of the process tree, handed down by the launcher or by
 //                             the first preloaded program
 //   SPILLWAY_UFFD_FD          an open /dev/userfaultfd
+//   SPILLWAY_IO               "threads": the swap file without io_uring
 //   SPILLWAY_PARANOID=1       check every page move by the page table, audit at exit
 //
 // With a ledger, sizes come from it and only the swap directory and the reserve are read here.
@@ -26,6 +27,7 @@ struct Settings {
   int uffd_fd = -1;
   bool stats = false;
   bool paranoid = false;
+  bool io_threads = false;
   bool allow_copy_backend = false;
 };
 

@@ -10,7 +10,7 @@ namespace spillway {
 // that use select(2) or count on small numbers do not see a difference.
 inline constexpr int kEngineFdFirst = 900;
 
-enum class FdRole : u8 { uffd, uffd_device, event, swap, ledger, kCount };
+enum class FdRole : u8 { uffd, uffd_device, event, swap, ring, ledger, kCount };
 enum class FdExec : u8 { close, keep };
 
 // Moves `fd` up, closes the old number, and notes it under its role. Returns the new number, or

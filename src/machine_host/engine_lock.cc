@@ -204,8 +204,7 @@ VpnRange managed_range() { return g_managed; }
 LockedResult locked_call(LockedFunction fn, u64 a, u64 b, u64 c, u64 d, u64 e) {
   const u64 signals = sys::block_signals();
   u64 area = managed_rseq_area();
-  if (area != 0 &&
-      sys::call(kSysRseq, area, kRseqBytes, kRseqUnregister, kRseqSignature) != 0) {
+  if (area != 0 && sys::call(kSysRseq, area, kRseqBytes, kRseqUnregister, kRseqSignature) != 0) {
     // Not registered: a vfork child, or the program turned rseq off.
     area = 0;
   }

@@ -2,8 +2,8 @@
 // swapped out at any moment that they do not hold the lock.
 #include "machine_host/engine_lock.h"
 
-#include <gtest/gtest.h>
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -92,8 +92,8 @@ struct Thief final : FaultSink {
   FaultOutcome on_fault(SpaceId space, VirtAddr va, Access, u32) override {
     const u64 page = va.vpn().v - first;
     if (page >= pages) return FaultOutcome::maperr;
-    if (!mapped[page]) host->mmu().map(space, addr_of(va.vpn()), Pfn(static_cast<u32>(page)), 1,
-                                       Prot::read_write);
+    if (!mapped[page])
+      host->mmu().map(space, addr_of(va.vpn()), Pfn(static_cast<u32>(page)), 1, Prot::read_write);
     mapped[page] = true;
     return FaultOutcome::done;
   }
@@ -101,7 +101,8 @@ struct Thief final : FaultSink {
     for (u32 i = 0; i < pages; ++i) {
       const Pfn frame(i);
       if (!mapped[i]) continue;
-      if (host->mmu().unmap(SpaceId(1), addr_of(Vpn(first + i)), &frame, 1, Prot::read_write) == 1) {
+      if (host->mmu().unmap(SpaceId(1), addr_of(Vpn(first + i)), &frame, 1, Prot::read_write) ==
+          1) {
         mapped[i] = false;
         ++stolen;
       }

@@ -98,8 +98,8 @@ void HandlerThreads::handle() {
   while (!stopping_.load(std::memory_order_acquire)) {
     const u64 timeout_ns = poll_timeout_ns();
     const sys::TimeSpec timeout = sys::time_spec(timeout_ns);
-    const i64 ready = sys::call(SYS_ppoll, polled, 2, timeout_ns == 0 ? nullptr : &timeout,
-                                nullptr, 0);
+    const i64 ready =
+        sys::call(SYS_ppoll, polled, 2, timeout_ns == 0 ? nullptr : &timeout, nullptr, 0);
     if (ready < 0 && ready != sys::kInterrupted && ready != sys::kAgain) {
       stop_internal("the fault handler cannot wait", static_cast<u64>(-ready));
     }
@@ -121,6 +121,7 @@ void HandlerThreads::handle() {
 void HandlerThreads::serve(const UffdFault* faults, u32 count, u64 now, bool completed) {
   {
     EngineGuard guard;
+    HostBlockDevice::Round round(parts_.device);
     wake_count_ = 0;
     if (completed && parts_.device != nullptr && parts_.device->complete() > 0) {
       progress_.fetch_add(1, std::memory_order_acq_rel);
@@ -144,6 +145,7 @@ void HandlerThreads::serve(const UffdFault* faults, u32 count, u64 now, bool com
         park(fault);
       }
     }
+    round.flush();  // the disk works while we do
     if (count > 0 || completed) background_before_wake();
   }
   if (progress_waiters_.load(std::memory_order_acquire) > 0) {

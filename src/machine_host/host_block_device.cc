@@ -1,9 +1,7 @@
 #include "machine_host/host_block_device.h"
 
 #include <fcntl.h>
-#include <sys/uio.h>
-
-#include <new>
+#include <sys/resource.h>
 
 #include "machine_host/engine_fds.h"
 #include "machine_host/syscalls.h"
@@ -47,6 +45,13 @@ i64 open_unnamed(const char* dir, int flags) {
   return fd;
 }
 
+// A write beyond RLIMIT_FSIZE would not only fail but send the program a signal.
+u64 within_file_limit(u64 bytes) {
+  rlimit limit = {};
+  if (sys::call(SYS_prlimit64, 0, RLIMIT_FSIZE, nullptr, &limit) != 0) return bytes;
+  return bytes < limit.rlim_cur ? bytes : limit.rlim_cur;
+}
+
 }  // namespace
 
 bool HostBlockDevice::prepare(const char* dir, u64 bytes_max, Message& why) {
@@ -57,14 +62,14 @@ bool HostBlockDevice::prepare(const char* dir, u64 bytes_max, Message& why) {
     return false;
   }
   i64 fd = open_unnamed(dir, O_DIRECT);
-  direct_ = !sys::failed(fd);
+  file_.direct = !sys::failed(fd);
   if (fd == sys::kInvalid) fd = open_unnamed(dir, 0);  // the file system has no O_DIRECT
   if (sys::failed(fd)) {
     why.text("cannot create a swap file in ").text(dir).text(": ").error(fd);
     why.text("; choose another directory with --swap-dir");
     return false;
   }
-  const u64 segments = bytes_max / kSegmentBytes;
+  const u64 segments = within_file_limit(bytes_max) / kSegmentBytes;
   const int moved = engine_fd_adopt(FdRole::swap, static_cast<int>(fd), FdExec::close);
   if (moved < 0 || !segments_.prepare(segments).ok()) {
     why.text("no room for the tables of the swap file; lower --swap-max");
@@ -73,24 +78,19 @@ bool HostBlockDevice::prepare(const char* dir, u64 bytes_max, Message& why) {
     return false;
   }
   size_ = PageCount(segments * kIoFramesMax);
+  file_.size = size_;
   return true;
 }
 
 Status HostBlockDevice::start(int event_fd) {
-  event_fd_ = event_fd;
-  stopping_.store(false, std::memory_order_relaxed);
-  const int keep[] = {event_fd, engine_fd(FdRole::swap)};
-  for (EngineThread& thread : threads_) {
-    SPW_TRY(thread.start(thread_main, this, "spillway/io", keep, 2));
-  }
-  return kOk;
+  // Without O_DIRECT the kernel would hand reads to threads of its own, which are worse than ours.
+  if (way_ == IoWay::best && file_.direct && ring_.start(event_fd).ok()) return kOk;
+  return threads_.start(event_fd);
 }
 
 void HostBlockDevice::stop() {
-  stopping_.store(true, std::memory_order_release);
-  work_sequence_.fetch_add(1, std::memory_order_acq_rel);
-  sys::futex_wake(&work_sequence_, kThreads, sys::Sharing::this_process);
-  for (EngineThread& thread : threads_) thread.join();
+  ring_.stop();
+  threads_.stop();
 }
 
 void HostBlockDevice::unprepare() {
@@ -98,119 +98,31 @@ void HostBlockDevice::unprepare() {
   engine_fd_close(FdRole::swap);
 }
 
-void HostBlockDevice::fork_child() SPW_NO_THREAD_SAFETY {
-  for (EngineThread& thread : threads_) thread.forget();
-  // A thread of the parent may have held the lock for an instant when the process was copied;
-  // the queues are empty, because a fork happens only with nothing in flight.
+void HostBlockDevice::fork_child() {
   SPW_ASSERT_EQ(in_flight_, 0U);
-  queue_lock_.~SpinLock<Rank::leaf>();
-  ::new (static_cast<void*>(&queue_lock_)) SpinLock<Rank::leaf>();
-  waiting_ = Queue{};
-  for (Queue& queue : ended_) queue = Queue{};
+  ring_.fork_child();
+  threads_.fork_child();
   segments_.fork_child();
 }
 
 void HostBlockDevice::submit(IoRequest& request) {
   SPW_ASSERT(request.count > 0 && request.count <= kIoFramesMax);
   ++in_flight_;
-  {
-    Guard<Rank::leaf> guard(queue_lock_);
-    waiting_.push(&request);
+  if (ring_.running()) {
+    ring_.submit(request);
+  } else {
+    threads_.submit(request);
   }
-  work_sequence_.fetch_add(1, std::memory_order_acq_rel);
-  sys::futex_wake(&work_sequence_, 1, sys::Sharing::this_process);
-}
-
-void HostBlockDevice::work() {
-  while (!stopping_.load(std::memory_order_acquire)) {
-    const u32 seen = work_sequence_.load(std::memory_order_acquire);
-    IoRequest* request = nullptr;
-    {
-      Guard<Rank::leaf> guard(queue_lock_);
-      request = waiting_.pop();
-    }
-    if (request == nullptr) {
-      sys::futex_wait(&work_sequence_, seen, 0, sys::Sharing::this_process);
-      continue;
-    }
-    const u32 end = end_of(transfer(*request));
-    {
-      Guard<Rank::leaf> guard(queue_lock_);
-      ended_[end].push(request);
-    }
-    const u64 one = 1;
-    sys::write(event_fd_, &one, sizeof(one));
-  }
-}
-
-u32 HostBlockDevice::end_of(const Status& status) {
-  if (status.ok()) return 0;
-  if (status.error() == Error::no_space) return 2;
-  return status.error() == Error::invalid ? 3 : 1;
-}
-
-Status HostBlockDevice::status_of(u32 end) {
-  constexpr Error kErrors[kEnds] = {Error::io, Error::io, Error::no_space, Error::invalid};
-  return end == 0 ? kOk : Status(kErrors[end]);
 }
 
 u32 HostBlockDevice::complete() {
-  u32 count = 0;
-  for (u32 end = 0; end < kEnds; ++end) {
-    for (;;) {
-      IoRequest* request = nullptr;
-      {
-        Guard<Rank::leaf> guard(queue_lock_);
-        request = ended_[end].pop();
-      }
-      if (request == nullptr) break;
-      ++count;
-      --in_flight_;
-      request->sink->io_done(*request, status_of(end));
-    }
+  for (u32 count = 0;; ++count) {
+    IoEnd end = IoEnd::ok;
+    IoRequest* request = ring_.running() ? ring_.take_ended(end) : threads_.take_ended(end);
+    if (request == nullptr) return count;
+    --in_flight_;
+    request->sink->io_done(*request, status_of(end));
   }
-  return count;
-}
-
-Status HostBlockDevice::transfer(const IoRequest& request) {
-  if (request.block + request.count > size_.v || request.block + request.count < request.block) {
-    return Error::invalid;
-  }
-  const int fd = engine_fd(FdRole::swap);
-  const u64 bytes = u64{request.count} << kPageShift;
-  u64 done = 0;
-  while (done < bytes) {
-    // Frames need not be neighbours: one piece per frame, merged where they are.
-    iovec pieces[kIoFramesMax];
-    u32 count = 0;
-    for (u64 at = done; at < bytes;) {
-      const u64 offset = at & kPageMask;
-      u8* data = frames_.bytes(request.frames[at >> kPageShift]) + offset;
-      const u64 part = kPageSize - offset;
-      if (count > 0 && static_cast<u8*>(pieces[count - 1].iov_base) + pieces[count - 1].iov_len ==
-                           data) {
-        pieces[count - 1].iov_len += part;
-      } else {
-        pieces[count++] = {data, part};
-      }
-      at += part;
-    }
-    const u64 offset = (request.block << kPageShift) + done;
-    const i64 number = request.op == IoOp::read ? SYS_preadv : SYS_pwritev;
-    const i64 got = sys::call(number, fd, pieces, count, offset, 0);
-    if (got == sys::kInterrupted || got == sys::kAgain) continue;
-    if (got == sys::kInvalid && direct_) {
-      // Opened with O_DIRECT but the file system refuses this transfer: buffered from now on.
-      direct_ = false;
-      const i64 flags = sys::call(SYS_fcntl, fd, F_GETFL);
-      sys::call(SYS_fcntl, fd, F_SETFL, flags & ~O_DIRECT);
-      continue;
-    }
-    if (got == sys::kNoSpace || got == -122 /* EDQUOT */) return Error::no_space;
-    if (got <= 0) return Error::io;  // 0: beyond what was ever written
-    done += static_cast<u64>(got);
-  }
-  return kOk;
 }
 
 Result<u64> HostBlockDevice::claim_segment() {

@@ -39,7 +39,7 @@ class HostFrames final : public Frames {
   LedgerProcess* self_ = nullptr;
   int uffd_ = -1;
   u64 granted_ahead_ = 0;  // by wait_for_quota, not yet asked for
-  u64 zeros_ = 0;  // a read-only mapping of zero pages to copy from
+  u64 zeros_ = 0;          // a read-only mapping of zero pages to copy from
   // What quota_wanted_back last saw: most faults need only this comparison.
   u32 need_seen_ = 0;
   bool need_open_ = false;

@@ -45,8 +45,8 @@ void* HostBootMemory::alloc(u64 bytes, u64 align) {
   u64 at = (next_ + align - 1) & ~(align - 1);
   if (next_ == 0 || at + bytes > end_) {
     const u64 piece = bytes > kBootPiece / 4 ? (bytes + kPageMask) & ~kPageMask : kBootPiece;
-    const i64 got = sys::mmap(0, piece, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+    const i64 got =
+        sys::mmap(0, piece, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
     if (sys::failed(got)) return nullptr;
     if (piece != kBootPiece) return reinterpret_cast<void*>(got);
     at = static_cast<u64>(got);
@@ -57,16 +57,16 @@ void* HostBootMemory::alloc(u64 bytes, u64 align) {
 }
 
 HostMachine::HostMachine()
-    : mmu_(frames_, g_no_counters),
-      device_(frames_),
-      machine_{Features{}, frames_, mmu_, clock_, cpus_, boot_, nullptr} {}
+    : mmu_(frames_, g_no_counters), device_(frames_), machine_{Features{}, frames_, mmu_,   clock_,
+                                                               cpus_,      boot_,   nullptr} {}
 
 bool HostMachine::open_uffd(UserModeOnly user_mode_only, Message& why) {
   uffd_ = uffd_open(engine_fd(FdRole::uffd_device), user_mode_only);
   if (uffd_.fd < 0) {
     why.text("no permission to use userfaultfd: ").error(uffd_.error);
-    why.text("; run as root, or give this user access to /dev/userfaultfd"
-             " (`spillway doctor` tells how)");
+    why.text(
+        "; run as root, or give this user access to /dev/userfaultfd"
+        " (`spillway doctor` tells how)");
     return false;
   }
   if (uffd_.way == UffdWay::device) {
@@ -135,6 +135,7 @@ bool HostMachine::boot(const HostOptions& options, Message& why) {
   }
   if (options_.swap_dir != nullptr) {
     if (!device_.prepare(options_.swap_dir, options_.ledger->swap_max_bytes, why)) return false;
+    device_.set_way(options_.io);
     device_ready_ = true;
     machine_.swap_device = &device_;
   }

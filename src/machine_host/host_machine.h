@@ -44,6 +44,7 @@ struct HostOptions {
   bool allow_user_mode_only = false;
   bool allow_copy_backend = false;  // run without UFFDIO_MOVE
   bool paranoid = false;
+  IoWay io = IoWay::best;
 };
 
 class HostMachine {

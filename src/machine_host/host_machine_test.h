@@ -36,7 +36,7 @@ struct TestMachine {
   TestPort port;
 
   explicit TestMachine(u64 frames, u64 swap_bytes = 0, const char* swap_dir = "/tmp",
-                       u64 reserve = u64{1} << 30) {
+                       u64 reserve = u64{1} << 30, IoWay io = IoWay::best) {
     int fd = -1;
     ledger = ledger_create(frames, 0, swap_bytes, &fd);
     EXPECT_NE(ledger, nullptr);
@@ -48,6 +48,7 @@ struct TestMachine {
     options.swap_dir = swap_bytes > 0 ? swap_dir : nullptr;
     options.reserve_bytes = reserve;
     options.paranoid = true;
+    options.io = io;
     Message why;
     EXPECT_TRUE(host.boot(options, why)) << why.c_str();
     EXPECT_TRUE(host.start(port, SpaceId(1), why)) << why.c_str();

@@ -94,8 +94,8 @@ void HostMmu::set_counters(Counters& counters) {
 
 i64 HostMmu::set_fork(bool inherit) {
   const int advice = inherit ? MADV_DOFORK : MADV_DONTFORK;
-  const i64 region = for_managed(
-      [advice](u64 start, u64 bytes) { return sys::madvise(start, bytes, advice); });
+  const i64 region =
+      for_managed([advice](u64 start, u64 bytes) { return sys::madvise(start, bytes, advice); });
   const i64 arena = sys::madvise(frames_.start(), frames_.length(), advice);
   return region != 0 ? region : arena;
 }

@@ -102,11 +102,11 @@ class HostMmu final : public Mmu {
   VpnRange region_;
   int uffd_ = -1;
   u64 features_ = 0;
-  u8* prots_ = nullptr;  // per page of the region: kSoft, PROT_* bits, kTrap, kPoison, kForeign
+  u8* prots_ = nullptr;     // per page of the region: kSoft, PROT_* bits, kTrap, kPoison, kForeign
   u64 hard_low_ = ~u64{0};  // prots_ is kSoft outside [hard_low_, hard_high_)
   u64 hard_high_ = 0;
   bool any_foreign_ = false;  // there ever was one
-  u64 staging_ = 0;  // one RWX page; 0 where the system forbids such pages
+  u64 staging_ = 0;           // one RWX page; 0 where the system forbids such pages
   u64 traps_[kTrapsMax] = {};
   u32 next_trap_ = 0;
 };

@@ -152,7 +152,8 @@ TEST_F(HostMmuTest, no_write_to_a_writable_and_executable_page_is_lost) {
                 &writer),
             0);
   u64 unmapped = 0;
-  for (int i = 0; i < 3000; ++i) {
+  while (unmapped < 2000) {
+    sys::call(SYS_sched_yield);
     EngineGuard guard;
     if (!sink.mapped) continue;
     const Pfn frame(2);
@@ -164,7 +165,6 @@ TEST_F(HostMmuTest, no_write_to_a_writable_and_executable_page_is_lost) {
   writer.stop.store(true);
   pthread_join(thread, nullptr);
   EXPECT_FALSE(writer.lost);
-  EXPECT_GT(unmapped, 0U);
   EngineGuard guard;
   test_.port.sink = nullptr;
 }

@@ -17,8 +17,7 @@ constexpr i64 kSysRegister = 427;
 constexpr u32 kSetupCoopTaskrun = 1U << 8;
 // One mapping for both rings; no end is lost; the pieces of a request may be reused once it is
 // submitted.
-constexpr u32 kFeatures =
-    IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE;
+constexpr u32 kFeatures = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE;
 
 u32 lowest(u64 set) { return static_cast<u32>(__builtin_ctzll(set)); }
 
@@ -28,8 +27,7 @@ T* at(u64 base, u64 offset) {
 }
 
 i64 map_part(int fd, u64 bytes, u64 which) {
-  const i64 got =
-      sys::mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, which);
+  const i64 got = sys::mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, which);
   if (sys::failed(got)) return 0;
   // A child must not even by mistake touch the ring of its parent.
   sys::madvise(static_cast<u64>(got), bytes, MADV_DONTFORK);

@@ -5,9 +5,9 @@
 // steps back by what is too much, so they may get less than there was, never more.
 #include "machine_host/ledger.h"
 
-#include <cerrno>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <cerrno>
 
 #include "machine_host/process_id.h"
 #include "machine_host/syscalls.h"

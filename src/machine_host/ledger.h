@@ -24,15 +24,15 @@ enum class EngineState : u32 { unused = 0, starting = 1, live = 2, ended = 3 };
 enum class StopReason : u32 { none = 0, exhausted = 1, corrupt = 2, internal = 3 };
 
 struct LedgerProcess {
-  std::atomic<u32> state;         // EngineState
-  std::atomic<u32> stop_reason;   // StopReason
+  std::atomic<u32> state;        // EngineState
+  std::atomic<u32> stop_reason;  // StopReason
   std::atomic<i32> pid;
-  std::atomic<u64> start_time;    // field 22 of /proc/PID/stat: tells reused pids apart
-  std::atomic<u64> frames_held;   // quota granted to this engine
-  std::atomic<u64> frames_wanted; // what it asked for in vain, 0 when satisfied
-  char command[32];               // basename of the program, for reports
-  Snapshot snapshot;              // written by the engine now and then
-  Counters counters;              // the engine counts straight into these
+  std::atomic<u64> start_time;     // field 22 of /proc/PID/stat: tells reused pids apart
+  std::atomic<u64> frames_held;    // quota granted to this engine
+  std::atomic<u64> frames_wanted;  // what it asked for in vain, 0 when satisfied
+  char command[32];                // basename of the program, for reports
+  Snapshot snapshot;               // written by the engine now and then
+  Counters counters;               // the engine counts straight into these
 };
 
 struct Ledger {
@@ -45,8 +45,8 @@ struct Ledger {
   std::atomic<u64> frames_free;    // not granted to anybody
   std::atomic<u32> need_sequence;  // futex: grows when somebody runs short
   std::atomic<u32> engines_started;
-  std::atomic<u32> forked;         // how many of them by fork without exec
-  Counters ended;                  // sums over engines whose entry was reused
+  std::atomic<u32> forked;  // how many of them by fork without exec
+  Counters ended;           // sums over engines whose entry was reused
   LedgerProcess process[kLedgerProcesses];
 };
 

@@ -23,9 +23,7 @@ bool present_by_mincore(u64 page) {
 
 // Breaks sharing after a fork by a write that leaves the byte alone even if the program writes
 // it at the same moment.
-void touch_by_or(u64 page) {
-  asm volatile("lock orb $0, (%0)" : : "r"(page) : "memory", "cc");
-}
+void touch_by_or(u64 page) { asm volatile("lock orb $0, (%0)" : : "r"(page) : "memory", "cc"); }
 
 UffdProgress move_without_wake(int fd, u64 to, u64 from, u64 bytes) {
   return uffd_move(fd, to, from, bytes, WakeMode::do_not_wake);

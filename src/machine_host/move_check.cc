@@ -90,9 +90,9 @@ MoveSelfTest move_self_test(int uffd, u64 duration_ns) {
     Mover mover(uffd, counters);
     constexpr u64 kDisturbFromNs = 10'000'000;  // a start-up test is too short to be disturbed
     Disturber disturber;
-    const bool disturbed = duration_ns >= kDisturbFromNs &&
-                           disturber.thread.start(Disturber::main, &disturber, "spillway/test",
-                                                  nullptr, 0).ok();
+    const bool disturbed =
+        duration_ns >= kDisturbFromNs &&
+        disturber.thread.start(Disturber::main, &disturber, "spillway/test", nullptr, 0).ok();
     test.correct = mover.move(home, away, 1).stop == MoveStop::none;
     if (test.correct) run_rounds(mover, home, away, host_now_ns() + duration_ns, test);
     disturber.stop.store(true, std::memory_order_release);

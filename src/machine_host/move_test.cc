@@ -40,10 +40,14 @@ struct FakeKernel {
     u64 moved = 0;
     i64 error = 0;
     for (u64 at = 0; at < bytes && error == 0; at += kPageSize) {
-      if (answer == Answer::again_after_one && moved > 0) error = sys::kAgain;
-      else if (present.count(to + at) != 0) error = sys::kExists;
-      else if (present.count(from + at) == 0) error = sys::kNoEntry;
-      else if (pinned.count(from + at) != 0 || shared.count(from + at) != 0) error = sys::kBusy;
+      if (answer == Answer::again_after_one && moved > 0)
+        error = sys::kAgain;
+      else if (present.count(to + at) != 0)
+        error = sys::kExists;
+      else if (present.count(from + at) == 0)
+        error = sys::kNoEntry;
+      else if (pinned.count(from + at) != 0 || shared.count(from + at) != 0)
+        error = sys::kBusy;
       else {
         present.erase(from + at);
         present.insert(to + at);

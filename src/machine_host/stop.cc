@@ -11,17 +11,25 @@ struct ErrorName {
   i64 number;
   const char* text;
 };
-constexpr ErrorName kErrorNames[] = {
-    {1, "not permitted"},        {2, "no such file or directory"},
-    {9, "bad file descriptor"},  {11, "try again"},
-    {12, "out of memory"},       {13, "permission denied"},
-    {14, "bad address"},         {16, "busy"},
-    {17, "already exists"},      {19, "no such device"},
-    {20, "not a directory"},     {22, "invalid argument"},
-    {24, "too many open files"}, {28, "no space left on device"},
-    {30, "read-only file system"}, {38, "not implemented by this kernel"},
-    {40, "too many symbolic links"}, {95, "not supported"},
-    {122, "disk quota exceeded"}};
+constexpr ErrorName kErrorNames[] = {{1, "not permitted"},
+                                     {2, "no such file or directory"},
+                                     {9, "bad file descriptor"},
+                                     {11, "try again"},
+                                     {12, "out of memory"},
+                                     {13, "permission denied"},
+                                     {14, "bad address"},
+                                     {16, "busy"},
+                                     {17, "already exists"},
+                                     {19, "no such device"},
+                                     {20, "not a directory"},
+                                     {22, "invalid argument"},
+                                     {24, "too many open files"},
+                                     {28, "no space left on device"},
+                                     {30, "read-only file system"},
+                                     {38, "not implemented by this kernel"},
+                                     {40, "too many symbolic links"},
+                                     {95, "not supported"},
+                                     {122, "disk quota exceeded"}};
 
 }  // namespace
 

@@ -31,8 +31,8 @@ Status SwapSegments::prepare(u64 segments) {
   const u64 counts_at = (sizeof(Shared) + kPageMask) & ~kPageMask;
   const u64 bits_at = (counts_at + segments * sizeof(u16) + kPageMask) & ~kPageMask;
   bytes_ = bits_at + u64{kHoldersMax} * words_ * sizeof(u64);
-  const i64 at = sys::mmap(0, bytes_, PROT_READ | PROT_WRITE,
-                           MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE);
+  const i64 at =
+      sys::mmap(0, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE);
   if (sys::failed(at)) return Error::no_memory;
   // All zeros, which is the right start for every field.
   u8* base = reinterpret_cast<u8*>(at);

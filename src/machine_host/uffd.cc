@@ -30,8 +30,8 @@ constexpr u64 kUserModeOnly = 1;
 constexpr u64 kDoNotWake = 1;  // the same bit in COPY, MOVE and POISON
 constexpr u64 kNewFlags = O_CLOEXEC | O_NONBLOCK;
 
-constexpr u64 kWanted =
-    kUffdFeatureWriteProtect | kUffdFeatureThreadId | kUffdFeatureExactAddress | kUffdFeaturePoison | kUffdFeatureMove;
+constexpr u64 kWanted = kUffdFeatureWriteProtect | kUffdFeatureThreadId | kUffdFeatureExactAddress |
+                        kUffdFeaturePoison | kUffdFeatureMove;
 
 // Asks an open userfaultfd what it offers. The descriptor is of no use afterwards unless the
 // wish was granted, because the handshake happens once.
