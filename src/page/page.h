@@ -32,8 +32,8 @@ inline constexpr u32 kPageOwnerCount = 7;
 const char* name_of(PageOwner o);
 
 // Which ageing queue a program's page is on.
-enum class PageQueue : u8 { none, probation, main, unmapped_young, unmapped_old, locked };
-inline constexpr u32 kPageQueueCount = 6;
+enum class PageQueue : u8 { none, probation, main, unmapped, locked };
+inline constexpr u32 kPageQueueCount = 5;
 
 // Bit `to` of kPageTransitions[from] says that the step is legal.
 inline constexpr u16 page_bit(PageState s) { return static_cast<u16>(1U << static_cast<u8>(s)); }

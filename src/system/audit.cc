@@ -49,7 +49,7 @@ AuditReport SystemImpl::audit_frames() {
   const auto queue = [&](PageQueue q) { return by_queue[static_cast<u8>(q)]; };
   if (queue(PageQueue::probation) != queues.probation() ||
       queue(PageQueue::main) != queues.main() || queue(PageQueue::locked) != queues.locked() ||
-      queue(PageQueue::unmapped_young) + queue(PageQueue::unmapped_old) != queues.unmapped()) {
+      queue(PageQueue::unmapped) != queues.unmapped()) {
     return bad("I3 queue counts");
   }
   return kGood;
