@@ -262,16 +262,22 @@ void FaultHandler::start_reads(Job& job) {
       started[members[k]] = true;
     }
     if (mm_->swap.read(group, count).ok()) continue;
-    // No room for the transfer: what is in flight must end first. Nothing has changed for the
-    // pages; a retry of the fault asks again.
-    for (u32 k = 0; k < count; ++k) {
-      Page& page = mm_->frames[group[k].pfn];
-      page.owner = PageOwner::none;
-      page.clear_rmap();
-      mm_->frames.transition(group[k].pfn, PageState::reading, PageState::isolated);
-      mm_->allocator.free(group[k].pfn, 0);
-    }
+    // No room for the transfer. The first page alone needs a block or two, and the frames of the
+    // others are free for them now: without this, a fault whose window is too large for the
+    // frames that are left would be retried for ever, with nothing in flight.
+    for (u32 k = 1; k < count; ++k) give_up_read(group[k].pfn);
+    if (count > 1 && mm_->swap.read(group, 1).ok()) continue;
+    // What is in flight must end first. Nothing has changed for the pages; a retry asks again.
+    give_up_read(group[0].pfn);
   }
+}
+
+void FaultHandler::give_up_read(Pfn pfn) {
+  Page& page = mm_->frames[pfn];
+  page.owner = PageOwner::none;
+  page.clear_rmap();
+  mm_->frames.transition(pfn, PageState::reading, PageState::isolated);
+  mm_->allocator.free(pfn, 0);
 }
 
 FaultOutcome FaultHandler::serve(Job& job) {

@@ -83,6 +83,7 @@ class FaultHandler final : public SwapInSink {
   void map_ready(Job& job);
   void map_zero(Job& job, Vpn vpn);
   void start_reads(Job& job);
+  void give_up_read(Pfn pfn);
   void settle(const Job& job, const Ready& page);
   void map_arrived(AddressSpace& space, const Area& area, Pfn pfn);
   void return_frames(Job& job);

@@ -73,6 +73,7 @@ class SimMachine {
   SimClock& clock() { return clock_; }
   SimCpus& cpus() { return cpus_; }
   SimBoot& boot() { return boot_; }
+  const SimFrames& frames() const { return frames_; }
   FaultPlan& failures() { return plan_; }
   // Only on machines with disk_pages != 0.
   SimDisk& disk() { return *disk_; }

@@ -98,7 +98,8 @@ class System final : public FaultSink {
   FaultOutcome on_fault(SpaceId space, VirtAddr va, Access access, u32 attempt) override;
 
   // One bounded piece of background work: keep frames free above the high watermark, clean the
-  // pool, write segments, give frames back to the budget.
+  // pool, write segments, give frames back to the budget. After an I/O has completed, let the
+  // faults that waited be retried first: on a full machine it may evict what just came in.
   BackgroundResult background_step();
   // True when background_step has something to do: a cheap test after each fault.
   bool background_wanted() const;

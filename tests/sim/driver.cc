@@ -10,6 +10,8 @@ namespace {
 constexpr u32 kRoundsMax = 2'000;
 // From this round on devices let go of what they hold: they do not hold pages for ever.
 constexpr u32 kUnpinRound = 50;
+// Rounds between two background steps while I/O is in flight.
+constexpr u32 kBackgroundEvery = 8;
 // Background steps that one settling may take.
 constexpr u32 kSettleStepsMax = 20'000;
 // A moment, where no I/O is in flight to wait for.
@@ -123,11 +125,15 @@ void Driver::drive(Task* task) {
   }
 }
 
-// What a machine does while a task waits: an I/O ends, or a moment passes; the daemon runs.
+// What a machine does while a task waits: an I/O ends, or a moment passes. Background work comes
+// when there is no I/O to wait for, and now and then besides; between every I/O and the retry it
+// would take away what has just come in (System::background_step).
 void Driver::let_something_happen(u32 round) {
   if (round == kUnpinRound) sim_.mmu().unpin_all();
-  if (!sim_.complete_one()) sim_.advance(kMomentNs);
-  if (system_->background_wanted()) (void)system_->background_step();
+  const bool io = sim_.complete_one();
+  if (!io) sim_.advance(kMomentNs);
+  const bool turn = !io || round % kBackgroundEvery == kBackgroundEvery - 1;
+  if (turn && system_->background_wanted()) (void)system_->background_step();
 }
 
 void Driver::settle() {

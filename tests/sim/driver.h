@@ -39,6 +39,8 @@ class Driver {
   bool waiting(u32 task) const { return tasks_[task].waiting.has_value(); }
   SimMachine& machine() { return sim_; }
   System& system() { return *system_; }
+  // The System's own numbers in one line, for failure reports.
+  std::string describe_state() const;
   const Counters& counters() const { return counters_; }
   const EventRing& events() const { return events_; }
   // A number that differs when anything observable differed: for tests of determinism.

@@ -56,6 +56,22 @@ bool Driver::resource_error_is_right(Error error) const {
   }
 }
 
+std::string Driver::describe_state() const {
+  if (system_ == nullptr) return "not booted";
+  const Snapshot s = system_->snapshot();
+  const auto field = [](const char* name, u64 value) {
+    return std::string(" ") + name + "=" + std::to_string(value);
+  };
+  return "frames:" + field("online", s.frames_online) + field("free", s.frames_free) +
+         field("kernel", s.frames_kernel) + field("tables", s.frames_tables) +
+         field("slot_tables", s.frames_swap_meta) + field("pool", s.frames_pool) +
+         field("mapped", s.mapped) + field("unmapped", s.unmapped) + field("locked", s.locked) +
+         field("min", s.watermark_min) + field("granted", sim_.frames().granted().v) +
+         field("budget", sim_.frames().budget().v) + "; swap:" + field("slots", s.slots_used) +
+         field("pool_live_bytes", s.pool_bytes_live) + field("segments", s.disk_segments_used) +
+         field("in_flight", sim_.pending());
+}
+
 void Driver::audit() {
   const AuditReport report = system_->audit();
   if (!report.ok) {

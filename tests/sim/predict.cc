@@ -81,12 +81,12 @@ Prediction predict_mremap(const SpaceModel& model, const Setup& setup, const Op&
     if (!in_space(model, to)) p.refuse(Error::no_memory);
     if (to.overlaps(old)) p.refuse(Error::invalid);
   }
+  const bool over_mlock = area != nullptr && area->kind.locked && new_pages > old.pages() &&
+                          model.locked_vm() + new_pages - old.pages() > setup.mlock_max;
+  if (over_mlock) p.refuse(Error::again);
   if (!p.success || new_pages <= old.pages()) return p;
   if (!area->kind.noreserve && new_pages > setup.commit_max) p.also(Error::no_memory);
   if (!area->kind.noreserve && new_pages > setup.commit_max && !fixed) p.success = false;
-  if (area->kind.locked && model.locked_vm() + new_pages - old.pages() > setup.mlock_max) {
-    p.refuse(Error::again);
-  }
   if (fixed) return p;
   const PageRange growth{old.end, old.first + new_pages};
   const bool in_place = growth.end <= model.pages() && model.is_free(growth);
@@ -137,7 +137,7 @@ Prediction predict(const SpaceModel& model, const Setup& setup, const Op& op) {
       return p;
     case OpKind::mlock:
     case OpKind::munlock: {
-      if (op.len == 0) return p;
+      if (range.empty() && !wraps(op.at, op.len)) return p;
       check_range(model, op, &p);
       u64 more = 0;
       for (const ModelArea& a : model.areas_in(range)) {

@@ -60,6 +60,12 @@ void write_history() {
   }
 }
 
+void write_state(const Driver& driver) {
+  Journal& j = *g_journal;
+  const u64 at = std::strlen(j.history);
+  std::snprintf(j.history + at, sizeof j.history - at, "  %s\n", driver.describe_state().c_str());
+}
+
 void on_panic(const PanicInfo& p) {
   const char* file = std::strstr(p.file, "src/");
   char values[64] = "";
@@ -91,6 +97,7 @@ void run_child(const Setup& setup, NextOp next_op) {
   } catch (const CaseFailed& f) {
     std::snprintf(g_journal->failure, sizeof g_journal->failure, "%s", f.text.c_str());
     write_history();
+    write_state(driver);
     _exit(1);
   }
   g_journal->digest = driver.digest();
@@ -232,7 +239,8 @@ void run_seeds(u64 first, u64 last, u32 steps, u32 seconds_max, u32 jobs,
 
 std::string report(const RunResult& result, const SimCase& shortest) {
   std::string text = "spw_sim: FAILED: " + result.failure + "\n";
-  if (!result.history.empty()) text += "last events (sequence, kind, a, b):\n" + result.history;
+  if (!result.history.empty())
+    text += "last events (sequence, kind, a, b) and state:\n" + result.history;
   text += "shortest case found (" + std::to_string(shortest.ops.size()) + " of " +
           std::to_string(result.ran.ops.size()) +
           " operations); save it and run `spw_sim --replay FILE`:\n";

@@ -98,6 +98,7 @@ void SpaceModel::merge_around(PageRange range) {
 
 template <class Fn>
 void SpaceModel::change(PageRange range, Fn fn) {
+  if (range.empty()) return;
   split(range.first);
   split(range.end);
   for (auto it = areas_.lower_bound(range.first); it != areas_.end() && it->first < range.end;
