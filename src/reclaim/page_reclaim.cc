@@ -124,7 +124,10 @@ ReclaimOutcome PageReclaim::run(u64 want) {
   if (allocator_->free_pages().v > start) return ReclaimOutcome::progress;
   observer_->event(EventKind::reclaim_stall, want, 0);
   // Nothing to evict: perhaps the pool holds frames that can go to disk.
-  return swap_->make_space();
+  const ReclaimOutcome outcome = swap_->make_space();
+  // Reads give back the frames of their transfers, and bring pages that can be evicted again.
+  if (outcome == ReclaimOutcome::exhausted && swap_->io_in_flight()) return ReclaimOutcome::wait;
+  return outcome;
 }
 
 ReclaimOutcome PageReclaim::reclaim(PageCount want) {

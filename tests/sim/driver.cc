@@ -61,7 +61,11 @@ void Driver::create_space(Space* space) {
     if (id.error() != Error::wait && id.error() != Error::no_memory) {
       fail(std::string("create_space refused: ") + name_of(id.error()));
     }
-    if (round == kRoundsMax) fail("create_space refused: for ever");
+    if (round == kRoundsMax) {
+      if (!shortage_is_possible()) fail("create_space refused: for ever");
+      inconclusive_ = true;
+      return;
+    }
     let_something_happen(round);
   }
 }
@@ -200,6 +204,7 @@ void Driver::exit_space(Task* task) {
     if (other.space == task->space) other.waiting.reset();
   }
   system_->destroy_space(space.id);
+  space.id = SpaceId();
   create_space(&space);
 }
 
@@ -212,7 +217,9 @@ void Driver::finish() {
   sim_.mmu().unpin_all();
   audit();
   verify_all();
-  for (const Space& space : spaces_) system_->destroy_space(space.id);
+  for (const Space& space : spaces_) {
+    if (space.id.valid()) system_->destroy_space(space.id);
+  }
   spaces_.clear();
   settle();
   audit();

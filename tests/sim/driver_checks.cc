@@ -5,6 +5,12 @@
 #include "driver.h"
 
 namespace spillway::sim {
+namespace {
+
+// Frames in transit: a transfer from disk and what a fault holds while it works.
+constexpr u64 kSlackFrames = 24;
+
+}  // namespace
 
 bool Driver::failed_at_least_once(std::initializer_list<Failure> kinds) const {
   return std::any_of(kinds.begin(), kinds.end(),
@@ -24,14 +30,13 @@ u64 Driver::demand() const {
 // not the manager's, and the disk as far as segments may be half dead.
 u64 Driver::supply() const {
   const Snapshot s = system_->snapshot();
+  // Of the pool, two open segments may be empty and half of the others dead; what is live in
+  // the rest are programs' pages.
+  const u64 pool = std::min(setup_.pool_max, 2 * kIoFramesMax + setup_.pool_max / 2);
   const u64 managers = s.frames_kernel + s.frames_tables + s.frames_swap_meta + s.frames_reserved +
-                       s.watermark_high + setup_.pool_max;
-  // Windows of first touch and readahead fill frames that nobody asked for by name.
-  const u64 slack = 16 + setup_.fresh_around + setup_.readahead_max;
-  const u64 frames = least_budget_ > managers + slack ? least_budget_ - managers - slack : 0;
-  // The pool is also the buffer through which pages go to the disk.
-  const u64 disk = setup_.pool_max < 4 * kIoFramesMax ? 0 : least_disk_ * 2 / 5;
-  return frames + std::min(disk, setup_.slots_max);
+                       s.watermark_min + pool + kSlackFrames;
+  const u64 frames = least_budget_ > managers ? least_budget_ - managers : 0;
+  return frames + std::min(least_disk_ / 2, setup_.slots_max);
 }
 
 bool Driver::shortage_is_possible() const {

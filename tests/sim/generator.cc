@@ -101,20 +101,27 @@ void Generator::draw_mix() {
   fills_[static_cast<u32>(Fill::text)] += 1;
   weight_sum_ = std::accumulate(weights_.begin(), weights_.end(), 0U);
   fill_sum_ = std::accumulate(fills_.begin(), fills_.end(), 0U);
-  // One seed in six writes more than can be held.
-  fullness_ = prng_.one_in(6) ? 300 : prng_.between(20, 95);
+  // One seed in six writes more than can be held, most write nearly as much.
+  fullness_ = prng_.one_in(4) ? prng_.between(10, 90) : prng_.between(90, 99);
+  if (prng_.one_in(6)) fullness_ = prng_.between(110, 300);
+  if (prng_.one_in(2)) return;
+  // Half of the seeds keep most of what they write.
+  for (const OpKind kind : {OpKind::munmap, OpKind::exit, OpKind::mremap, OpKind::mmap}) {
+    weights_[static_cast<u32>(kind)] /= 6;
+  }
+  weight_sum_ = std::accumulate(weights_.begin(), weights_.end(), 0U);
 }
 
 OpKind Generator::draw_kind() {
   return static_cast<OpKind>(draw_weighted(prng_, weights_, weight_sum_));
 }
 
-// Every space begins with an area for the bulk of its pages: memory that is never full shows
-// little of a memory manager.
-Op Generator::first_mapping() {
+// An area for the bulk of a space's pages: memory that is never full shows little of a memory
+// manager.
+Op Generator::bulk_mapping(u32 task) {
   Op op;
   op.kind = OpKind::mmap;
-  op.task = static_cast<u32>(ops_drawn_ - 1);
+  op.task = task;
   const u64 room = setup_.frames + setup_.disk_pages / 2;
   op.len = std::min(prng_.between(room / 4 + 1, room + 1), setup_.space_pages / 2) * kPageSize;
   op.prot = Prot::read_write;
@@ -122,7 +129,8 @@ Op Generator::first_mapping() {
 }
 
 Op Generator::next(const Driver& driver) {
-  if (++ops_drawn_ <= setup_.spaces) return first_mapping();
+  // Every space begins with one.
+  if (++ops_drawn_ <= setup_.spaces) return bulk_mapping(static_cast<u32>(ops_drawn_ - 1));
   for (;;) {
     Op op;
     op.kind = draw_kind();
@@ -181,7 +189,10 @@ void Generator::fill_mmap(Op* op, const SpaceModel& m) {
   op->len = draw_length();
   op->prot = draw_prot();
   op->at = prng_.one_in(3) ? 0 : pick_page(m) * kPageSize;
-  if (percent() < 30) op->flags |= kFlagFixed;
+  if (percent() < 30) {
+    op->flags |= kFlagFixed;
+    if (op->len > 32 * kPageSize && percent() < 70) op->len = prng_.between(1, 32) * kPageSize;
+  }
   if (percent() < 5) op->flags |= kFlagFixed | kFlagNoreplace;
   if (percent() < 10) op->flags |= kFlagNoreserve;
   if (percent() < 3) op->flags |= kFlagLocked;
@@ -211,14 +222,20 @@ void Generator::fill_store(Op* op, const Driver& driver, const SpaceModel& m) {
   if (how < 15) pages = prng_.between(8, 64);
   const u64 demand = driver.demand();
   const u64 target = driver.supply() * fullness_ / 100;
-  if (demand * 2 < target && how < 70) {
-    // Memory fills up first, by long runs, so that most of the case happens under pressure.
-    const std::vector<ModelArea> areas = m.areas();
-    if (!areas.empty()) {
-      const ModelArea& a = areas[prng_.below(areas.size())];
-      page = a.range.first + prng_.below(a.range.pages());
-      pages = std::min<u64>(a.range.end - page, prng_.between(16, 128));
+  if (demand * 10 < target * 7 && how < 70) {
+    // Memory fills up by long runs, and again when much was given up, so that most of the case
+    // happens under pressure.
+    std::vector<ModelArea> areas = m.areas();
+    std::erase_if(areas, [](const ModelArea& a) {
+      return a.kind.foreign || !allows(a.kind.prot, Prot::write);
+    });
+    if (areas.empty()) {
+      *op = bulk_mapping(op->task);
+      return;
     }
+    const ModelArea& a = areas[prng_.below(areas.size())];
+    page = a.range.first + prng_.below(a.range.pages());
+    pages = std::min<u64>(a.range.end - page, prng_.between(16, 128));
   }
   if (demand + pages > target) {
     // Full: what is written already may be written again, the rest is only read.
@@ -262,6 +279,10 @@ void Generator::fill_in(Op* op, const Driver& driver) {
       break;
     }
     case OpKind::load:
+      if (prng_.one_in(2)) {
+        const u64 page = m.next_written(prng_.below(m.pages()));
+        op->at = (page == ~u64{0} ? range.first : page) * kPageSize;
+      }
       op->len = std::min<u64>(op->len, 64 * kPageSize);
       if (percent() < 30) {
         op->at += prng_.below(kPageSize);

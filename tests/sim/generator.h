@@ -22,7 +22,7 @@ class Generator {
   void draw_system();
   void draw_mix();
   OpKind draw_kind();
-  Op first_mapping();
+  Op bulk_mapping(u32 task);
   void fill_in(Op* op, const Driver& driver);
   void fill_mmap(Op* op, const SpaceModel& m);
   void fill_mremap(Op* op, const SpaceModel& m);
