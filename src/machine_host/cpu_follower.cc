@@ -17,6 +17,9 @@ extern const u32 __rseq_size __attribute__((weak));
 // saves, and threads stay where they are for milliseconds, that is for hundreds of faults.
 constexpr u32 kStatEvery = 32;
 constexpr i32 kCpusMax = 1024;
+// After a move the handler stays for a while: with threads faulting on several CPUs it would
+// otherwise move at every fault, which costs more than it saves.
+constexpr u64 kSettleNs = 300'000;
 
 }  // namespace
 
@@ -82,14 +85,15 @@ i32 CpuFollower::cpu_of(i32 tid) {
   return entry.cpu;
 }
 
-void CpuFollower::follow(i32 tid) {
-  if (tid == 0) return;
+void CpuFollower::follow(i32 tid, u64 now_ns) {
+  if (tid == 0 || now_ns - moved_at_ns_ < kSettleNs) return;
   const i32 cpu = cpu_of(tid);
   if (cpu < 0 || cpu == here_ || cpu >= kCpusMax) return;
   u64 mask[kCpusMax / 64] = {};
   mask[cpu / 64] = u64{1} << (cpu % 64);
   if (sys::failed(sys::call(SYS_sched_setaffinity, 0, sizeof(mask), mask))) return;
   here_ = cpu;
+  moved_at_ns_ = now_ns;
   ++migrations_;
 }
 

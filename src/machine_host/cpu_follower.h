@@ -16,8 +16,8 @@ class CpuFollower {
   // On the main thread, before the handler starts: notes its rseq area. `managed_start` and
   // `managed_end` bound the memory that must not be read.
   void learn_main_thread(u64 managed_start, u64 managed_end);
-  // On the handler's thread: moves it to where `tid` runs.
-  void follow(i32 tid);
+  // On the handler's thread: moves it to where `tid` runs, unless it has just moved.
+  void follow(i32 tid, u64 now_ns);
   // In a forked child, from its only thread.
   void fork_child(u64 managed_start, u64 managed_end);
   u64 debug_migrations() const { return migrations_; }
@@ -37,6 +37,7 @@ class CpuFollower {
   const u32* main_cpu_ = nullptr;  // rseq.cpu_id of the main thread
   i32 here_ = -1;
   u64 migrations_ = 0;
+  u64 moved_at_ns_ = 0;
   u32 next_ = 0;
   Entry cache_[kCacheSize] = {};
 };

@@ -61,6 +61,7 @@ class HandlerThreads {
   static void handler_main(void* self) { static_cast<HandlerThreads*>(self)->handle(); }
   static void keeper_main(void* self) { static_cast<HandlerThreads*>(self)->keep(); }
   void handle();
+  void take_priority();
   void keep();
   void serve(const UffdFault* faults, u32 count, u64 now, bool completed);
   // Resolves one fault; true when its thread is to be woken.
