@@ -25,6 +25,10 @@ void put_words(Prng& prng, u8* out, u64 bytes) {
   }
 }
 
+void repeat_word(u64 word, u8* out) {
+  for (u64 i = 0; i < kPageSize; i += sizeof word) std::memcpy(out + i, &word, sizeof word);
+}
+
 void put_text(Prng& prng, u8* out) {
   // The page names itself first; the rest is tokens.
   const u64 stamp = prng.next();
@@ -45,10 +49,11 @@ void make_page(Fill fill, u64 seed, u64 page, u8* out) {
   switch (fill) {
     case Fill::zero: std::memset(out, 0, kPageSize); return;
     case Fill::same: {
-      const u64 word = prng.next();
-      for (u64 i = 0; i < kPageSize; i += sizeof word) std::memcpy(out + i, &word, sizeof word);
+      const u64 value = prng.next() & 0xffff'ffff;
+      repeat_word(value << 32 | value, out);
       return;
     }
+    case Fill::pattern: repeat_word(prng.next(), out); return;
     case Fill::text: put_text(prng, out); return;
     case Fill::half:
       put_words(prng, out, kPageSize / 2);

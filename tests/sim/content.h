@@ -8,7 +8,8 @@ namespace spillway::sim {
 // X(identifier, what it is for a compressor)
 #define SPW_SIM_FILLS(X)                                    \
   X(zero, "zeros: no bytes at all")                         \
-  X(same, "one repeated word: no bytes at all")             \
+  X(same, "one repeated 32-bit value: no bytes at all")     \
+  X(pattern, "one repeated 64-bit value: a few bytes")      \
   X(text, "words from a small dictionary: compresses well") \
   X(half, "half random, half zeros: compresses two to one") \
   X(random, "does not compress")

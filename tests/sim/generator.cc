@@ -98,6 +98,7 @@ void Generator::draw_mix() {
   // Pages that cost nothing to keep test little; each seed has some that do.
   fills_[static_cast<u32>(Fill::zero)] /= 6;
   fills_[static_cast<u32>(Fill::same)] /= 4;
+  fills_[static_cast<u32>(Fill::pattern)] /= 4;
   fills_[static_cast<u32>(Fill::text)] += 1;
   weight_sum_ = std::accumulate(weights_.begin(), weights_.end(), 0U);
   fill_sum_ = std::accumulate(fills_.begin(), fills_.end(), 0U);

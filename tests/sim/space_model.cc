@@ -190,7 +190,7 @@ u64 SpaceModel::solid_pages() const {
   u64 count = 0;
   for (const auto& [page, c] : contents_) {
     const u8* p = c.candidates[0].get();
-    if (std::memcmp(p, p + sizeof(u64), kPageSize - sizeof(u64)) != 0) ++count;
+    if (std::memcmp(p, p + sizeof(u32), kPageSize - sizeof(u32)) != 0) ++count;
   }
   return count;
 }

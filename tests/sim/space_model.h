@@ -82,7 +82,8 @@ class SpaceModel {
   const u8* bytes(u64 page) const;
 
   u64 written_pages() const { return contents_.size(); }
-  // Written pages that do not consist of one repeated word: those that need room when swapped.
+  // Written pages that do not consist of one repeated 32-bit value: those that need room when
+  // swapped.
   u64 solid_pages() const;
   // A written page at or after `page`, or ~0.
   u64 next_written(u64 page) const;
