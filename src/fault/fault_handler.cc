@@ -284,7 +284,11 @@ FaultOutcome FaultHandler::serve(Job& job) {
   // Everything that may reclaim comes first: tables, then frames. After that nothing changes
   // under our hands until the pages are mapped.
   const u32 wanted = clip_window(job);
-  for (u32 i = 0; i < wanted; ++i) {
+  // Where there is no table, all pages are fresh: no more tables than fresh pages will need,
+  // and none at all ahead of wide strides, of which each page would take one.
+  const bool wide = job.window.stride > kWindowMax || job.window.stride < -i64{kWindowMax};
+  const u32 tables_for = wide ? 1 : config_.fresh_around_max;
+  for (u32 i = 0; i < wanted && (i == 0 || i < tables_for); ++i) {
     const Vpn vpn{job.first.v + static_cast<u64>(job.window.stride * i)};
     const Result<Pte*> pte = job.space->table().ensure(vpn, kAllocKernel);
     if (!pte.ok()) {
@@ -335,7 +339,11 @@ void FaultHandler::page_read(Pfn pfn, SlotId slot, Status status) {
   const bool wanted = status.ok() && pte != nullptr && pte->is(Pte::Kind::swapped) &&
                       pte->slot() == slot;
   if (!wanted) {
-    // The read failed, or the page was unmapped meanwhile.
+    // The read failed, or the page was unmapped meanwhile. Only the access that waits for the
+    // page gets its error; a page read ahead is asked for again when it is wanted.
+    if (!status.ok() && status.error() == Error::io && (page.private_data & kAwaited) != 0) {
+      mm_->swap.note_io_error(slot);
+    }
     page.clear_rmap();
     page.owner = PageOwner::none;
     mm_->frames.transition(pfn, PageState::reading, PageState::isolated);

@@ -21,7 +21,7 @@ namespace spillway {
   X(pswpin, "pages brought back from swap")                                                 \
   X(pswpout, "pages sent to swap")                                                          \
   X(pswpin_ra, "pages of pswpin brought back ahead of their first touch")                   \
-  X(swap_ra_hit, "readahead pages that were touched afterwards")                            \
+  X(swap_ra_hit, "pages read ahead from disk that were mapped afterwards")                  \
   X(swap_clean, "pages evicted without a write because their swap copy was still good")     \
   X(swap_same_filled, "pages swapped out as one repeated value, without any bytes")         \
   X(swap_incompressible, "pages swapped out that did not compress")                         \

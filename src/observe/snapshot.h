@@ -25,9 +25,6 @@ struct Snapshot {
   u64 watermark_low;
   u64 watermark_high;
   u64 slots_used;          // swap slots in use
-  u64 slots_pool;          // of these: in the compressed pool
-  u64 slots_disk;          // of these: in the swap file
-  u64 slots_same_filled;   // of these: one repeated value
   u64 pool_bytes_live;     // bytes of live objects in the pool
   u64 disk_segments_used;
   u64 disk_segments_total;

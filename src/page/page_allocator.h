@@ -6,7 +6,8 @@
 // the caller may). Frames under the min watermark are for memory that frees memory: reclaim
 // itself and callers with AllocFlags::memalloc (I35, I37).
 //
-// Thread safety: pcp and zone locks inside, except where a call says engine lock.
+// Thread safety: free(), alloc_run() and the CPU lists have locks of their own. alloc() may grow the
+// zone or reclaim when it runs short, so it needs the engine lock, as everything that says so.
 #pragma once
 
 #include "base/lock.h"

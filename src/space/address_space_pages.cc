@@ -340,6 +340,8 @@ Result<Vpn> AddressSpace::remap(VpnRange old_range, PageCount new_pages, bool ma
   if (area->foreign) return Error::not_supported;
   if (area->end < old_range.end) return Error::fault;
   const u64 old_pages = old_range.pages().v;
+  const bool grows = new_pages.v > old_pages;
+  if (grows && new_pages.v > commit_max_.v && !area->noreserve) return Error::no_memory;
   if (fixed) return move_area(area, old_range, new_pages, true, to);
   if (new_pages.v <= old_pages) {
     if (new_pages.v < old_pages) {
@@ -347,7 +349,6 @@ Result<Vpn> AddressSpace::remap(VpnRange old_range, PageCount new_pages, bool ma
     }
     return old_range.start;
   }
-  if (new_pages.v > commit_max_.v && !area->noreserve) return Error::no_memory;
   // In place, when the area ends here and nothing follows.
   const Vpn new_end = old_range.start + new_pages.v;
   const Area* after = AreaTree::next(area);

@@ -201,7 +201,10 @@ u32 Pool::pick_victim(u32 live_percent_max) const {
       const Segment& s = segments_[at];
       // Relative to the frames it holds, so that early-sealed segments count as they are.
       const u64 held = s.frame_count * kPageSize;
-      if (s.live * u64{100} <= held * live_percent_max && s.live < best_live) {
+      // Moving what lives must leave a frame over, or two segments would be cleaned into each other
+      // for ever, each time counted as progress.
+      const bool gains = pages_for(s.live).v < s.frame_count;
+      if (gains && s.live * u64{100} <= held * live_percent_max && s.live < best_live) {
         best = at;
         best_live = s.live;
       }

@@ -258,6 +258,7 @@ void Swap::write_done(u32 segment, Status status) {
     pool_.end_write(segment, false, [](SlotId, Place) {});
     return;
   }
+  write_errors_ = 0;
   u32 live = 0;
   pool_.end_write(segment, true, [&](SlotId id, Place from) {
     Slot& slot = slots_[id];
@@ -287,9 +288,8 @@ void Swap::read_done(ReadOp& op, Status status) {
     SPW_ASSERT_EQ(slot.reading_pfn, target.pfn.v);
     const Status result = status.ok() ? decode_target(op, target) : status;
     slot.reading_pfn = Pfn::kNone;
-    if (!result.ok() && slot.word.refs() > 0) {
-      slot.set_error(result.error() == Error::corrupt ? SlotError::corrupt : SlotError::io);
-    }
+    // Damaged bytes stay damaged; whether a failed transfer matters is the sink's decision.
+    if (!result.ok() && result.error() == Error::corrupt) slot.set_error(SlotError::corrupt);
     const bool dead = slot.word.refs() == 0;  // unmapped while it was read
     sink_->page_read(target.pfn, target.slot, dead ? Status(Error::no_entry) : result);
     if (dead) release(target.slot);

@@ -39,7 +39,7 @@ class Swap final : public IoSink {
  public:
   // Segment writes in flight at most: 512 KiB, enough to keep a disk busy (PEERS: 64K writes).
   static constexpr u32 kWritesMax = 8;
-  // After so many failed writes the disk is given up: a dying disk must not be hammered.
+  // After so many failed writes in a row the disk is given up: a dying disk must not be hammered.
   static constexpr u32 kWriteErrorsMax = 8;
   // After so many cleanings in a row that brought nothing the disk counts as full, until a page on
   // it dies: waiting for a cleaning that cannot succeed would never end.
@@ -77,6 +77,8 @@ class Swap final : public IoSink {
 
   u32 shadow(SlotId slot) { return slots_[slot].shadow; }
   void set_shadow(SlotId slot, u32 shadow) { slots_[slot].shadow = shadow; }
+  // The page of `slot` could not be read and somebody waits for it: the next load says io.
+  void note_io_error(SlotId slot) { slots_[slot].set_error(SlotError::io); }
   // Forgets a failed read, so that a later access tries again.
   void clear_error(SlotId slot) { slots_[slot].set_error(SlotError::none); }
 
