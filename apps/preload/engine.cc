@@ -128,8 +128,9 @@ void get_ledger(Message& why) {
     g_ledger = ledger_attach(g_settings.ledger_fd);
     if (g_ledger == nullptr) g_ledger = attach_from_ancestors(g_settings.ledger_fd);
     if (g_ledger == nullptr) {
-      why.text("the shared RAM budget is lost: a program closed descriptor ");
-      why.number(static_cast<u64>(g_settings.ledger_fd)).text(" (SPILLWAY_LEDGER_FD)");
+      why.text("the shared RAM budget is lost: descriptor ");
+      why.number(static_cast<u64>(g_settings.ledger_fd));
+      why.text(" (SPILLWAY_LEDGER_FD) was closed, or belongs to another version of Spillway");
       refuse(why);
     }
     engine_fd_note(FdRole::ledger, g_settings.ledger_fd);

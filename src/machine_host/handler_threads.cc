@@ -43,9 +43,14 @@ u64 host_now_ns() {
 Status HandlerThreads::start(const Parts& parts) {
   parts_ = parts;
   stopping_.store(false, std::memory_order_relaxed);
+  ready_.store(0, std::memory_order_relaxed);
   int fds[static_cast<u32>(FdRole::kCount)];
   const u32 count = engine_fds(fds);
   SPW_TRY(handler_.start(handler_main, this, "spillway/fault", fds, count));
+  // A child that ended before its entry in the table of segments is guarded would leak it.
+  while (ready_.load(std::memory_order_acquire) == 0) {
+    sys::futex_wait(&ready_, 0, 0, sys::Sharing::this_process);
+  }
   const Status keeper = keeper_.start(keeper_main, this, "spillway/keep", fds, count);
   if (!keeper.ok()) {
     stop();
@@ -108,6 +113,8 @@ void HandlerThreads::take_priority() {
 void HandlerThreads::handle() {
   if (parts_.device != nullptr) parts_.device->segments().guard_with_this_thread();
   take_priority();
+  ready_.store(1, std::memory_order_release);
+  sys::futex_wake(&ready_, 1, sys::Sharing::this_process);
   const int uffd = engine_fd(FdRole::uffd);
   const int event = engine_fd(FdRole::event);
   pollfd polled[2] = {{uffd, POLLIN, 0}, {event, POLLIN, 0}};

@@ -82,6 +82,7 @@ class HandlerThreads {
   u32 wake_count_ = 0;
   std::atomic<u32> progress_{0};
   std::atomic<u32> progress_waiters_{0};
+  std::atomic<u32> ready_{0};  // futex: 1 when the handler is at work
   std::atomic<bool> stopping_{false};
 };
 

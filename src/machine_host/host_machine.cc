@@ -19,6 +19,9 @@ constexpr u64 kBootPiece = u64{8} << 20;
 // The region must at least hold several times the budget, or swapping makes no sense.
 constexpr u64 kReserveMin = u64{256} << 20;
 constexpr u32 kCpusMax = 1024;
+// A few hundred round trips, so that a kernel whose MOVE does not do as it says is found before
+// the program's data depend on it.
+constexpr u64 kStartTestNs = 1'000'000;
 
 }  // namespace
 
@@ -82,16 +85,14 @@ bool HostMachine::open_uffd(UserModeOnly user_mode_only, Message& why) {
   return true;
 }
 
-bool HostMachine::check_move(Message& why) {
+bool HostMachine::check_move(u64 test_ns, Message& why) {
   if ((uffd_.features & kUffdFeatureMove) == 0) {
     if (options_.allow_copy_backend) return true;
     why.text("this kernel has no UFFDIO_MOVE; Linux 6.8 or newer is needed");
     return false;
   }
-  // A few round trips, so that a kernel whose MOVE does not do as it says is found before the
-  // program's data depend on it.
-  constexpr u64 kStartTestNs = 2'000'000;
-  const MoveSelfTest test = move_self_test(uffd_.fd, kStartTestNs);
+  if (test_ns == 0) return true;
+  const MoveSelfTest test = move_self_test(uffd_.fd, test_ns);
   if (test.supported && test.correct) return true;
   why.text("UFFDIO_MOVE of this kernel does not work: ").error(test.error);
   why.text("; `spillway doctor` shows the details");
@@ -116,7 +117,9 @@ bool HostMachine::boot(const HostOptions& options, Message& why) {
   if (!open_uffd(options_.allow_user_mode_only ? UserModeOnly::allow : UserModeOnly::refuse, why)) {
     return false;
   }
-  if (!check_move(why)) return false;
+  // The first engine of a tree tests the kernel for all.
+  const bool first = options_.ledger->engines_started.load(std::memory_order_relaxed) <= 1;
+  if (!check_move(first ? kStartTestNs : 0, why)) return false;
   const PageCount frames(options_.ledger->frames_total);
   mmu_.set_counters(options_.self->counters);
   mmu_.set_paranoid(options_.paranoid);

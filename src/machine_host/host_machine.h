@@ -75,7 +75,7 @@ class HostMachine {
  private:
   i64 fork_prepared(u64 flags);
   bool open_uffd(UserModeOnly user_mode_only, Message& why);
-  bool check_move(Message& why);
+  bool check_move(u64 test_ns, Message& why);
   bool register_all(Message& why);
   bool start_threads(Message& why);
   void become_child(LedgerProcess* entry, u64 frames_held);

@@ -134,7 +134,10 @@ void SwapSegments::raise_allocated(u64 to) {
 
 Status SwapSegments::fork_prepare() {
   i32 child = take_holder();
-  if (child < 0 && reap_dead() > 0) child = take_holder();
+  if (child < 0) {
+    reap_dead();  // entries of the dead, even of those that held nothing
+    child = take_holder();
+  }
   if (child < 0) return Error::no_space;
   child_ = static_cast<u32>(child);
   for (u64 w = 0; w < words_; ++w) {

@@ -157,6 +157,16 @@ TEST(SwapSegments, a_child_that_died_before_it_had_a_guard_is_never_reaped) {
   s.unprepare();
 }
 
+TEST(SwapSegments, entries_of_dead_children_are_used_again_even_if_they_held_nothing) {
+  SwapSegments s;
+  ASSERT_TRUE(s.prepare(64).ok());
+  for (u32 i = 0; i < SwapSegments::kHoldersMax + 10; ++i) {
+    const pid_t child = fork_holder(s, [] { return 0; });
+    ASSERT_EQ(wait_for(child), 0) << i;
+  }
+  s.unprepare();
+}
+
 TEST(SwapSegments, a_failed_fork_leaves_no_trace) {
   SwapSegments s;
   ASSERT_TRUE(s.prepare(64).ok());
