@@ -90,6 +90,8 @@ Status HostFrames::fill_with_zeros(u64 start, u64 bytes) {
       done += part;
     } else if (got.result == sys::kAgain) {
       if (got.progress > 0) done += static_cast<u64>(got.progress);
+    } else if (got.result == sys::kBadFd) {
+      stop_internal("the program closed file descriptors that are not its own", start);
     } else if (got.result == sys::kExists) {
       stop_internal("a frame that should be empty is not", start + done, done);
     } else {

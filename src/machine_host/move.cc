@@ -126,6 +126,8 @@ MoveResult Mover::move_one(u64 to, u64 from) {
         // A page that the kernel is migrating looks absent for a moment.
         if (kernel_->present(from) && ++again <= kAgainMax) continue;
         return {0, kernel_->present(from) ? MoveStop::differs : MoveStop::vanished, got.result};
+      case sys::kBadFd:
+        stop_internal("the program closed file descriptors that are not its own", from, to);
       default: return {0, MoveStop::differs, got.result};
     }
   }
