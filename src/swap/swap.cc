@@ -181,7 +181,7 @@ bool Swap::start_write() {
   if (pool_.sealed(Stream::raw) + pool_.sealed(Stream::compressed) == 0) return false;
   const Result<u32> disk_segment = disk_.claim();
   if (!disk_segment.ok()) {
-    disk_full_ = true;
+    disk_full_ = claim_failed_ = true;
     return false;
   }
   const u32 segment = pool_.begin_write();
@@ -204,6 +204,8 @@ ReclaimOutcome Swap::make_space() {
     // Small pools may consist of nothing but open segments.
     pool_.seal_open();
   }
+  // Segments that forked relatives held may have come free since nothing could be claimed.
+  if (claim_failed_) disk_full_ = claim_failed_ = false;
   while (start_write()) {
   }
   if (quiesced_) return ReclaimOutcome::wait;
@@ -251,6 +253,7 @@ void Swap::write_done(u32 segment, Status status) {
     // Nothing is lost: the segment is still in RAM.
     if (status.error() == Error::no_space) {
       disk_full_ = true;
+      claim_failed_ = false;
     } else {
       ++write_errors_;
     }

@@ -131,6 +131,7 @@ class Swap final : public IoSink {
   u32 write_errors_ = 0;
   u32 clean_failures_ = 0;  // in a row
   bool disk_full_ = false;
+  bool claim_failed_ = false;  // why it is full: no segment to claim; else, no space to write
   bool quiesced_ = false;
   PageCount pool_max_;
 };
