@@ -163,10 +163,14 @@ u64 usable_bytes() {
   return least;
 }
 
-u64 free_disk_bytes(const char* dir) {
+bool free_disk_bytes(const char* dir, u64& bytes, Message& why) {
   struct statfs info = {};
-  if (sys::call(SYS_statfs, dir, &info) != 0) return 0;
-  return static_cast<u64>(info.f_bavail) * static_cast<u64>(info.f_bsize);
+  const i64 result = sys::call(SYS_statfs, dir, &info);
+  bytes = static_cast<u64>(info.f_bavail) * static_cast<u64>(info.f_bsize);
+  if (result == 0) return true;
+  why.text("cannot use the swap directory ").text(dir).text(": ").error(result);
+  why.text("; choose another one with SPILLWAY_SWAP_DIR");
+  return false;
 }
 
 bool size_of(const char* name, const char* text, u64 whole, u64& bytes, Message& why) {
@@ -233,7 +237,8 @@ bool compute_own_budget(const Settings& settings, OwnBudget& budget, Message& wh
   budget.frames_total = (ram + swap_ram) >> kPageShift;
   budget.pool_frames_max =
       settings.swap_ram != nullptr ? swap_ram >> kPageShift : budget.frames_total / 2;
-  const u64 disk = settings.swap_dir != nullptr ? free_disk_bytes(settings.swap_dir) : 0;
+  u64 disk = 0;
+  if (settings.swap_dir != nullptr && !free_disk_bytes(settings.swap_dir, disk, why)) return false;
   const u64 by_ram = ram * kDefaultSwapFactor;
   budget.swap_max_bytes = by_ram < disk / kDefaultDiskDivisor ? by_ram : disk / kDefaultDiskDivisor;
   if (settings.swap_max == nullptr) return true;

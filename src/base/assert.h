@@ -43,18 +43,19 @@ constexpr u64 panic_value(const T& x) {
 }  // namespace spillway
 
 #define SPW_PANIC(text) ::spillway::panic(__FILE__, __LINE__, text)
-#define SPW_ASSERT(c)                                                  \
-  do {                                                                 \
-    if (!(c)) [[unlikely]] ::spillway::panic(__FILE__, __LINE__, #c);  \
+#define SPW_ASSERT(c)                            \
+  do {                                           \
+    if (!(c)) [[unlikely]]                       \
+      ::spillway::panic(__FILE__, __LINE__, #c); \
   } while (0)
-#define SPW_ASSERT_OP_(a, op, b)                                                             \
-  do {                                                                                       \
-    const auto& spw_a_ = (a);                                                                \
-    const auto& spw_b_ = (b);                                                                \
-    if (!(spw_a_ op spw_b_)) [[unlikely]]                                                    \
-      ::spillway::panic(__FILE__, __LINE__, #a " " #op " " #b,                               \
-                        ::spillway::detail::panic_value(spw_a_),                             \
-                        ::spillway::detail::panic_value(spw_b_), true);                      \
+#define SPW_ASSERT_OP_(a, op, b)                                        \
+  do {                                                                  \
+    const auto& spw_a_ = (a);                                           \
+    const auto& spw_b_ = (b);                                           \
+    if (!(spw_a_ op spw_b_)) [[unlikely]]                               \
+      ::spillway::panic(__FILE__, __LINE__, #a " " #op " " #b,          \
+                        ::spillway::detail::panic_value(spw_a_),        \
+                        ::spillway::detail::panic_value(spw_b_), true); \
   } while (0)
 #define SPW_ASSERT_EQ(a, b) SPW_ASSERT_OP_(a, ==, b)
 #define SPW_ASSERT_NE(a, b) SPW_ASSERT_OP_(a, !=, b)

@@ -38,9 +38,7 @@ TEST(Result, propagates_errors) {
   EXPECT_STREQ(name_of(Error::no_memory), "ENOMEM");
 }
 
-TEST(AssertDeathTest, failed_assertion_ends_the_program) {
-  EXPECT_DEATH(SPW_ASSERT_EQ(1, 2), "");
-}
+TEST(AssertDeathTest, failed_assertion_ends_the_program) { EXPECT_DEATH(SPW_ASSERT_EQ(1, 2), ""); }
 
 struct Node {
   u64 key = 0;

@@ -96,12 +96,12 @@ constexpr Status kOk{};
 }  // namespace spillway
 
 // SPW_TRY(status): returns the error to the caller. SPW_TRY_ASSIGN(var, result): declares var.
-#define SPW_TRY(expr)                                   \
-  do {                                                  \
-    auto spw_try_ = (expr);                             \
-    if (!spw_try_.ok()) return spw_try_.error();        \
+#define SPW_TRY(expr)                            \
+  do {                                           \
+    auto spw_try_ = (expr);                      \
+    if (!spw_try_.ok()) return spw_try_.error(); \
   } while (0)
-#define SPW_TRY_ASSIGN(var, expr)                       \
-  auto spw_result_##var = (expr);                       \
+#define SPW_TRY_ASSIGN(var, expr)                              \
+  auto spw_result_##var = (expr);                              \
   if (!spw_result_##var.ok()) return spw_result_##var.error(); \
   auto var = spw_result_##var.value()

@@ -16,8 +16,14 @@ struct PageCount {
   constexpr auto operator<=>(const PageCount&) const = default;
   constexpr PageCount operator+(PageCount o) const { return PageCount(v + o.v); }
   constexpr PageCount operator-(PageCount o) const { return PageCount(v - o.v); }
-  constexpr PageCount& operator+=(PageCount o) { v += o.v; return *this; }
-  constexpr PageCount& operator-=(PageCount o) { v -= o.v; return *this; }
+  constexpr PageCount& operator+=(PageCount o) {
+    v += o.v;
+    return *this;
+  }
+  constexpr PageCount& operator-=(PageCount o) {
+    v -= o.v;
+    return *this;
+  }
   constexpr u64 bytes() const { return v << kPageShift; }
 };
 

@@ -19,8 +19,7 @@ void FaultHandler::init(MmContext& mm, SpaceTable& spaces, const FaultConfig& co
   streams_.init(config.readahead_min, config.readahead_max);
 }
 
-FaultOutcome FaultHandler::handle(AddressSpace& space, VirtAddr va, Access access,
-                                  u32 attempt) {
+FaultOutcome FaultHandler::handle(AddressSpace& space, VirtAddr va, Access access, u32 attempt) {
   const Vpn vpn = va.vpn();
   Area* area = space.find(vpn);
   if (area == nullptr) return FaultOutcome::maperr;
@@ -141,8 +140,8 @@ bool FaultHandler::prepare_swapped(Job& job, Vpn vpn, SlotId slot, bool first) {
   ++job.frame_next;
   const u32 shadow = swap.shadow(slot);
   swap.put(slot);
-  job.ready[job.ready_count++] = {vpn, pfn, first ? Arrival::refault : Arrival::readahead,
-                                  shadow, false};
+  job.ready[job.ready_count++] = {vpn, pfn, first ? Arrival::refault : Arrival::readahead, shadow,
+                                  false};
   mm_->observer.count(Counter::pswpin);
   if (!first) mm_->observer.count(Counter::pswpin_ra);
   mm_->observer.event(EventKind::fault_swap_in, vpn.v, slot.v);
@@ -230,8 +229,7 @@ void FaultHandler::map_ready(Job& job) {
       Pte* pte = job.space->table().find(start.vpn + k);
       if (pte != nullptr && pte->is(Pte::Kind::zero)) {
         const Pfn none = kNoPfn;
-        mm_->machine.mmu.drop(job.space->id(), addr_of(start.vpn + k), &none, 1,
-                              job.area->prot);
+        mm_->machine.mmu.drop(job.space->id(), addr_of(start.vpn + k), &none, 1, job.area->prot);
         job.space->table().store(pte, Pte{});
       }
     }
@@ -336,8 +334,8 @@ void FaultHandler::page_read(Pfn pfn, SlotId slot, Status status) {
   Page& page = mm_->frames[pfn];
   AddressSpace* space = page.rmap == 0 ? nullptr : spaces_->find(page.rmap_space());
   Pte* pte = space == nullptr ? nullptr : space->table().find(page.rmap_vpn());
-  const bool wanted = status.ok() && pte != nullptr && pte->is(Pte::Kind::swapped) &&
-                      pte->slot() == slot;
+  const bool wanted =
+      status.ok() && pte != nullptr && pte->is(Pte::Kind::swapped) && pte->slot() == slot;
   if (!wanted) {
     // The read failed, or the page was unmapped meanwhile. Only the access that waits for the
     // page gets its error; a page read ahead is asked for again when it is wanted.
@@ -387,8 +385,7 @@ FaultOutcome FaultHandler::populate(AddressSpace& space, VpnRange range) {
     if (space.table().get(vpn).is(Pte::Kind::present)) continue;
     const Access access = allows(area->prot, Prot::write) ? Access::write : Access::read;
     const u64 left = (area->end < range.end ? area->end : range.end).v - vpn.v;
-    const u32 pages = left < config_.readahead_max ? static_cast<u32>(left)
-                                                   : config_.readahead_max;
+    const u32 pages = left < config_.readahead_max ? static_cast<u32>(left) : config_.readahead_max;
     job_.begin(space, *area, vpn, access, {pages, 1});
     const FaultOutcome outcome = serve(job_);
     if (outcome != FaultOutcome::done) return outcome;

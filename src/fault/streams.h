@@ -17,8 +17,8 @@ struct Window {
 
 class Streams {
  public:
-  static constexpr u32 kStreams = 16;      // concurrent streams of a System: threads x arrays
-  static constexpr i64 kStrideMax = 512;   // a page-table page: farther jumps are not a scan
+  static constexpr u32 kStreams = 16;     // concurrent streams of a System: threads x arrays
+  static constexpr i64 kStrideMax = 512;  // a page-table page: farther jumps are not a scan
 
   void init(u32 window_min, u32 window_max) {
     window_min_ = window_min;

@@ -21,8 +21,8 @@ class Frames {
 
   // The frame that holds `byte`, an address inside the arena.
   Pfn pfn_of(const void* byte) const {
-    return Pfn(static_cast<u32>(static_cast<u64>(static_cast<const u8*>(byte) - base_) >>
-                                kPageShift));
+    return Pfn(
+        static_cast<u32>(static_cast<u64>(static_cast<const u8*>(byte) - base_) >> kPageShift));
   }
 
   // Asks the budget for up to `want` frames; returns how many were granted (0 = none now).

@@ -39,7 +39,7 @@ class Mmu {
   virtual Status protect(SpaceId space, VirtAddr start, PageCount count, Prot prot) = 0;
 
   // The range had been given to a foreign mapping (a file mapped over managed memory by the
-  // program); it is managed again from now on, with nothing mapped and nothing permitted but what map() brings.
+  // program); it is managed again from now on, with nothing mapped in it.
   virtual void restore(SpaceId space, VirtAddr start, PageCount count) = 0;
 
   // Lets tasks that wait for a fault in the range run again and retry their access.

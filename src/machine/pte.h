@@ -50,7 +50,8 @@ class Pte {
   constexpr Pte() = default;
   static constexpr Pte table(Pfn f) { return Pte(Kind::table, f.v); }
   static constexpr Pte present(Pfn f, Prot p) {
-    return Pte(Kind::present, f.v).with(kWritable, allows(p, Prot::write))
+    return Pte(Kind::present, f.v)
+        .with(kWritable, allows(p, Prot::write))
         .with(kExec, allows(p, Prot::exec));
   }
   static constexpr Pte unmapped(Pfn f) { return Pte(Kind::unmapped, f.v); }

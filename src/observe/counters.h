@@ -11,46 +11,46 @@
 namespace spillway {
 
 // X(name, what it counts)
-#define SPW_COUNTERS(X)                                                                     \
-  X(pgfault, "faults served, of any kind")                                                  \
-  X(pgmajfault, "faults that had to decompress a page or read the disk")                    \
-  X(pgsoftfault, "faults on a page that was resident but unmapped")                         \
-  X(pgfresh, "pages given out zero-filled on first touch")                                  \
-  X(pgfault_retry, "faults tried again after a wait")                                       \
-  X(pgfault_around, "pages mapped beside the one that faulted")                             \
-  X(pswpin, "pages brought back from swap")                                                 \
-  X(pswpout, "pages sent to swap")                                                          \
-  X(pswpin_ra, "pages of pswpin brought back ahead of their first touch")                   \
-  X(swap_ra_hit, "pages read ahead from disk that were mapped afterwards")                  \
-  X(swap_clean, "pages evicted without a write because their swap copy was still good")     \
-  X(swap_same_filled, "pages swapped out as one repeated value, without any bytes")         \
-  X(swap_incompressible, "pages swapped out that did not compress")                         \
-  X(swap_bytes_in, "bytes of pages given to the compressor")                                \
-  X(swap_bytes_out, "bytes that the compressor made of them")                               \
-  X(disk_write_bytes, "bytes written to the swap file")                                     \
-  X(disk_read_bytes, "bytes read from the swap file")                                       \
-  X(disk_writes, "write requests to the swap file")                                         \
-  X(disk_reads, "read requests to the swap file")                                           \
-  X(pool_cleaned, "segments of the compressed pool that were cleaned")                      \
-  X(pool_spilled, "segments of the compressed pool that went to disk")                      \
-  X(disk_cleaned, "segments of the swap file that were cleaned")                            \
-  X(pgscan, "pages that reclaim looked at")                                                 \
-  X(pgsteal, "pages that reclaim freed")                                                    \
-  X(pgdeactivate, "pages unmapped but kept resident")                                       \
-  X(pgrotated, "pages that could not be unmapped because somebody held them")               \
-  X(workingset_refault, "pages faulted back soon after eviction (ghost hit)")               \
-  X(workingset_activate, "refaulted pages that went straight to the main queue")            \
-  X(allocstall, "allocations that had to reclaim")                                          \
-  X(pgalloc, "frames given out")                                                            \
-  X(pgfree, "frames taken back")                                                            \
-  X(quota_grow, "frames obtained from the shared budget")                                   \
-  X(quota_shrink, "frames returned to the shared budget")                                   \
-  X(limit_hit, "times a named limit ended a loop early")                                    \
-  X(io_error, "I/O requests that failed")                                                   \
-  X(move_retry, "page moves that had to be tried again")                                    \
-  X(move_fallback, "page moves done by copying")                                            \
-  X(move_eexist, "moves reported as EEXIST although the page was moved")                    \
-  X(wait_ns, "nanoseconds that faulting threads waited for the engine")                     \
+#define SPW_COUNTERS(X)                                                                 \
+  X(pgfault, "faults served, of any kind")                                              \
+  X(pgmajfault, "faults that had to decompress a page or read the disk")                \
+  X(pgsoftfault, "faults on a page that was resident but unmapped")                     \
+  X(pgfresh, "pages given out zero-filled on first touch")                              \
+  X(pgfault_retry, "faults tried again after a wait")                                   \
+  X(pgfault_around, "pages mapped beside the one that faulted")                         \
+  X(pswpin, "pages brought back from swap")                                             \
+  X(pswpout, "pages sent to swap")                                                      \
+  X(pswpin_ra, "pages of pswpin brought back ahead of their first touch")               \
+  X(swap_ra_hit, "pages read ahead from disk that were mapped afterwards")              \
+  X(swap_clean, "pages evicted without a write because their swap copy was still good") \
+  X(swap_same_filled, "pages swapped out as one repeated value, without any bytes")     \
+  X(swap_incompressible, "pages swapped out that did not compress")                     \
+  X(swap_bytes_in, "bytes of pages given to the compressor")                            \
+  X(swap_bytes_out, "bytes that the compressor made of them")                           \
+  X(disk_write_bytes, "bytes written to the swap file")                                 \
+  X(disk_read_bytes, "bytes read from the swap file")                                   \
+  X(disk_writes, "write requests to the swap file")                                     \
+  X(disk_reads, "read requests to the swap file")                                       \
+  X(pool_cleaned, "segments of the compressed pool that were cleaned")                  \
+  X(pool_spilled, "segments of the compressed pool that went to disk")                  \
+  X(disk_cleaned, "segments of the swap file that were cleaned")                        \
+  X(pgscan, "pages that reclaim looked at")                                             \
+  X(pgsteal, "pages that reclaim freed")                                                \
+  X(pgdeactivate, "pages unmapped but kept resident")                                   \
+  X(pgrotated, "pages that could not be unmapped because somebody held them")           \
+  X(workingset_refault, "pages faulted back soon after eviction (ghost hit)")           \
+  X(workingset_activate, "refaulted pages that went straight to the main queue")        \
+  X(allocstall, "allocations that had to reclaim")                                      \
+  X(pgalloc, "frames given out")                                                        \
+  X(pgfree, "frames taken back")                                                        \
+  X(quota_grow, "frames obtained from the shared budget")                               \
+  X(quota_shrink, "frames returned to the shared budget")                               \
+  X(limit_hit, "times a named limit ended a loop early")                                \
+  X(io_error, "I/O requests that failed")                                               \
+  X(move_retry, "page moves that had to be tried again")                                \
+  X(move_fallback, "page moves done by copying")                                        \
+  X(move_eexist, "moves reported as EEXIST although the page was moved")                \
+  X(wait_ns, "nanoseconds that faulting threads waited for the engine")                 \
   X(frames_online_max, "most frames that were online at once")
 
 enum class Counter : u16 {

@@ -24,8 +24,8 @@ struct Snapshot {
   u64 watermark_min;
   u64 watermark_low;
   u64 watermark_high;
-  u64 slots_used;          // swap slots in use
-  u64 pool_bytes_live;     // bytes of live objects in the pool
+  u64 slots_used;       // swap slots in use
+  u64 pool_bytes_live;  // bytes of live objects in the pool
   u64 disk_segments_used;
   u64 disk_segments_total;
   u64 areas;

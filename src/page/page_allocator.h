@@ -6,8 +6,8 @@
 // the caller may). Frames under the min watermark are for memory that frees memory: reclaim
 // itself and callers with AllocFlags::memalloc (I35, I37).
 //
-// Thread safety: free(), alloc_run() and the CPU lists have locks of their own. alloc() may grow the
-// zone or reclaim when it runs short, so it needs the engine lock, as everything that says so.
+// Thread safety: free(), alloc_run() and the CPU lists have locks of their own. alloc() may grow
+// the zone or reclaim when it runs short, so it needs the engine lock, as all that says so.
 #pragma once
 
 #include "base/lock.h"
@@ -128,8 +128,8 @@ class PageAllocator {
   PageCount online_;
   PageCount reserved_;
   Watermarks marks_{};
-  u32 never_online_ = 0;              // frames from here on were never online
-  u32 offline_head_ = Pfn::kNone;     // frames that went offline again
+  u32 never_online_ = 0;           // frames from here on were never online
+  u32 offline_head_ = Pfn::kNone;  // frames that went offline again
   bool in_reclaim_ = false;
 };
 

@@ -2,8 +2,8 @@
 
 namespace spillway {
 
-void PageReclaim::init(Machine& machine, FrameTable& frames, PageAllocator& allocator,
-                       Swap& swap, Mapper& mapper, const Observer& observer) {
+void PageReclaim::init(Machine& machine, FrameTable& frames, PageAllocator& allocator, Swap& swap,
+                       Mapper& mapper, const Observer& observer) {
   machine_ = &machine;
   frames_ = &frames;
   allocator_ = &allocator;
@@ -112,8 +112,7 @@ ReclaimOutcome PageReclaim::run(u64 want) {
       case ReclaimOutcome::progress: break;
       case ReclaimOutcome::wait:
         observer_->event(EventKind::reclaim_stall, want, allocator_->free_pages().v - start);
-        return allocator_->free_pages().v >= goal ? ReclaimOutcome::progress
-                                                  : ReclaimOutcome::wait;
+        return allocator_->free_pages().v >= goal ? ReclaimOutcome::progress : ReclaimOutcome::wait;
       case ReclaimOutcome::exhausted:
         if (allocator_->free_pages().v >= goal) return ReclaimOutcome::progress;
         queues_.remove(pfn);

@@ -1,8 +1,8 @@
 // PageReclaim: makes frames free. Keeps the ageing queues, unmaps pages by the reverse map, puts
 // their contents into swap and gives the frames back. Implements the Reclaimer port.
 //
-// Rules: reclaim never recurses and never needs more memory than the reserve (I35); every loop has a
-// limit; running out is an outcome, not a hang. Thread safety: the engine lock.
+// Rules: reclaim never recurses and never needs more memory than the reserve (I35); every loop has
+// a limit; running out is an outcome, not a hang. Thread safety: the engine lock.
 #pragma once
 
 #include "reclaim/three_queue.h"

@@ -48,10 +48,10 @@ class AddressSpace {
   Result<VirtAddr> brk(VirtAddr wanted);
   Status set_locked(VpnRange range, bool locked, PageCount locked_max);
 
-  Status discard(VpnRange range);         // MADV_DONTNEED, MADV_FREE
-  Status cold(VpnRange range);            // MADV_COLD
-  Status page_out(VpnRange range);        // MADV_PAGEOUT
-  Status check_mapped(VpnRange range);    // no_memory if it has a hole, not_supported if foreign
+  Status discard(VpnRange range);       // MADV_DONTNEED, MADV_FREE
+  Status cold(VpnRange range);          // MADV_COLD
+  Status page_out(VpnRange range);      // MADV_PAGEOUT
+  Status check_mapped(VpnRange range);  // no_memory if it has a hole, not_supported if foreign
   bool touches_foreign(VpnRange range);
   // vec[i] = 1 if page i of the range is resident.
   Status resident(VpnRange range, u8* vec);

@@ -74,8 +74,7 @@ void AddressSpace::zap_span(PageTable::Span& span, Prot prot) {
 
 void AddressSpace::zap(VpnRange range, Prot prot) {
   PageTable::Span span;
-  for (Vpn at = range.start; table_.next_span(at, range.end, &span);
-       at = span.start + span.count) {
+  for (Vpn at = range.start; table_.next_span(at, range.end, &span); at = span.start + span.count) {
     zap_span(span, prot);
   }
 }
@@ -87,8 +86,7 @@ Status AddressSpace::unmap_for_none(VpnRange range) {
     const VpnRange part{a->start > range.start ? a->start : range.start,
                         a->end < range.end ? a->end : range.end};
     PageTable::Span span;
-    for (Vpn at = part.start; table_.next_span(at, part.end, &span);
-         at = span.start + span.count) {
+    for (Vpn at = part.start; table_.next_span(at, part.end, &span); at = span.start + span.count) {
       for (u32 i = 0; i < span.count; ++i) {
         const Pte entry = span.ptes[i];
         const VirtAddr va = addr_of(span.start + i);
@@ -114,8 +112,7 @@ Status AddressSpace::unmap_for_none(VpnRange range) {
 
 void AddressSpace::set_present_prot(VpnRange range, Prot prot) {
   PageTable::Span span;
-  for (Vpn at = range.start; table_.next_span(at, range.end, &span);
-       at = span.start + span.count) {
+  for (Vpn at = range.start; table_.next_span(at, range.end, &span); at = span.start + span.count) {
     for (u32 i = 0; i < span.count; ++i) {
       const Pte old = span.ptes[i];
       if (!old.is(Pte::Kind::present)) continue;
@@ -201,8 +198,7 @@ Status AddressSpace::discard(VpnRange range) {
 Status AddressSpace::cold(VpnRange range) {
   SPW_TRY(check_mapped(range));
   PageTable::Span span;
-  for (Vpn at = range.start; table_.next_span(at, range.end, &span);
-       at = span.start + span.count) {
+  for (Vpn at = range.start; table_.next_span(at, range.end, &span); at = span.start + span.count) {
     for (u32 i = 0; i < span.count; ++i) {
       if (span.ptes[i].resident()) mm_->reclaimer.page_cold(span.ptes[i].pfn());
     }
@@ -213,8 +209,7 @@ Status AddressSpace::cold(VpnRange range) {
 Status AddressSpace::page_out(VpnRange range) {
   SPW_TRY(check_mapped(range));
   PageTable::Span span;
-  for (Vpn at = range.start; table_.next_span(at, range.end, &span);
-       at = span.start + span.count) {
+  for (Vpn at = range.start; table_.next_span(at, range.end, &span); at = span.start + span.count) {
     for (u32 i = 0; i < span.count; ++i) {
       if (!span.ptes[i].resident()) continue;
       // Advice: what cannot go now may stay.
@@ -228,8 +223,7 @@ Status AddressSpace::resident(VpnRange range, u8* vec) {
   SPW_TRY(check_mapped(range));
   for (u64 i = 0; i < range.pages().v; ++i) vec[i] = 0;
   PageTable::Span span;
-  for (Vpn at = range.start; table_.next_span(at, range.end, &span);
-       at = span.start + span.count) {
+  for (Vpn at = range.start; table_.next_span(at, range.end, &span); at = span.start + span.count) {
     for (u32 i = 0; i < span.count; ++i) {
       vec[span.start.v + i - range.start.v] = span.ptes[i].resident() ? 1 : 0;
     }
@@ -291,8 +285,8 @@ void AddressSpace::move_entries(VpnRange from, Vpn to, Prot prot) {
   }
 }
 
-Result<Vpn> AddressSpace::move_area(Area* area, VpnRange old_range, PageCount new_pages,
-                                    bool fixed, Vpn to) {
+Result<Vpn> AddressSpace::move_area(Area* area, VpnRange old_range, PageCount new_pages, bool fixed,
+                                    Vpn to) {
   const Prot prot = area->prot;
   VpnRange place{to, to + new_pages.v};
   if (fixed) {
@@ -333,8 +327,8 @@ Result<Vpn> AddressSpace::move_area(Area* area, VpnRange old_range, PageCount ne
   return place.start;
 }
 
-Result<Vpn> AddressSpace::remap(VpnRange old_range, PageCount new_pages, bool may_move,
-                                bool fixed, Vpn to) {
+Result<Vpn> AddressSpace::remap(VpnRange old_range, PageCount new_pages, bool may_move, bool fixed,
+                                Vpn to) {
   Area* area = find(old_range.start);
   if (area == nullptr) return Error::fault;
   if (area->foreign) return Error::not_supported;

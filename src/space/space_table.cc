@@ -55,8 +55,7 @@ u32 SpaceTable::unmap_run(const Pfn* pfns, u32 count, bool* unmapped) {
     if (!area->range().contains(start + run)) break;
     ++run;
   }
-  const u32 done =
-      mm_->machine.mmu.unmap(space.id(), addr_of(start), pfns, run, area->prot);
+  const u32 done = mm_->machine.mmu.unmap(space.id(), addr_of(start), pfns, run, area->prot);
   for (u32 i = 0; i < done; ++i) {
     Pte* pte = space.table().find(start + i);
     SPW_ASSERT(pte != nullptr && pte->is(Pte::Kind::present) && pte->pfn() == pfns[i]);

@@ -52,9 +52,9 @@ Status Codec::decode(const ObjectHeader& header, const u8* data, u8* out) {
   const u32 content = header.content_bytes();
   if (content > kPageSize || header.stored > kPageSize) return Error::corrupt;
   if (header.compressed()) {
-    const int got = LZ4_decompress_safe(reinterpret_cast<const char*>(data),
-                                        reinterpret_cast<char*>(out), header.stored,
-                                        static_cast<int>(content));
+    const int got =
+        LZ4_decompress_safe(reinterpret_cast<const char*>(data), reinterpret_cast<char*>(out),
+                            header.stored, static_cast<int>(content));
     if (got != static_cast<int>(content)) return Error::corrupt;
   } else {
     if (header.stored != content) return Error::corrupt;

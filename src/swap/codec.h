@@ -13,9 +13,9 @@ namespace spillway {
 
 // Stands before every stored object in a segment; 8 bytes, objects are aligned to 16.
 struct ObjectHeader {
-  u32 slot;        // who it belongs to
-  u16 stored;      // bytes that follow
-  u16 content;     // bytes of the page before the zero tail; bit 15: compressed with LZ4
+  u32 slot;     // who it belongs to
+  u16 stored;   // bytes that follow
+  u16 content;  // bytes of the page before the zero tail; bit 15: compressed with LZ4
   static constexpr u16 kCompressed = 0x8000;
 
   u32 content_bytes() const { return content & 0x7fffU; }

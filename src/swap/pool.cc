@@ -18,8 +18,8 @@ constexpr u32 kVictimSearchMax = 64;
 
 }  // namespace
 
-Status Pool::init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
-                  SlotTable& slots, const Observer& observer, PageCount frames_max) {
+Status Pool::init(Machine& machine, PageAllocator& allocator, FrameTable& frames, SlotTable& slots,
+                  const Observer& observer, PageCount frames_max) {
   machine_ = &machine;
   allocator_ = &allocator;
   frames_ = &frames;
@@ -183,8 +183,8 @@ const u8* Pool::data_at(Place place, u8* scratch) const {
     const u32 in_page = offset & static_cast<u32>(kPageMask);
     u32 n = static_cast<u32>(kPageSize) - in_page;
     if (n > place.stored - done) n = place.stored - done;
-    std::memcpy(scratch + done,
-                machine_->frames.bytes(s.frames[offset >> kPageShift]) + in_page, n);
+    std::memcpy(scratch + done, machine_->frames.bytes(s.frames[offset >> kPageShift]) + in_page,
+                n);
     done += n;
     offset += n;
   }
@@ -223,9 +223,8 @@ bool Pool::clean_one(bool desperate) {
   for_each_live(victim, [&](SlotId id, Place place) {
     if (!complete) return;
     const ObjectHeader header = header_at(victim, place.offset);
-    const Encoded object{.stored = header.stored,
-                         .content = header.content,
-                         .data = data_at(place, scratch_)};
+    const Encoded object{
+        .stored = header.stored, .content = header.content, .data = data_at(place, scratch_)};
     const Result<Place> to = append(id, object, stream, true);
     if (!to.ok()) {
       complete = false;  // what has moved stays moved; the rest stays where it is

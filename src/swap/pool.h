@@ -26,8 +26,8 @@ inline constexpr u32 kStreamCount = 2;
 struct Segment {
   Pfn frames[kSegmentFrames];
   u32 frame_count = 0;
-  u32 used = 0;  // bytes appended
-  u32 live = 0;  // bytes of objects that are still somebody's
+  u32 used = 0;           // bytes appended
+  u32 live = 0;           // bytes of objects that are still somebody's
   u32 prev = kNoSegment;  // age list of sealed segments, or free list
   u32 next = kNoSegment;
   u32 disk_segment = kNoSegment;  // while writing

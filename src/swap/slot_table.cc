@@ -124,8 +124,7 @@ void SlotTable::free(SlotId id) {
 Slot* SlotTable::find(SlotId id) const {
   const u64 chunk = id.v / kPerChunk;
   if (!id.valid() || chunk >= directory_size_ || directory_[chunk] == 0) return nullptr;
-  return reinterpret_cast<Slot*>(memory_->bytes(Pfn(directory_[chunk] - 1))) +
-         id.v % kPerChunk;
+  return reinterpret_cast<Slot*>(memory_->bytes(Pfn(directory_[chunk] - 1))) + id.v % kPerChunk;
 }
 
 }  // namespace spillway

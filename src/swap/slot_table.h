@@ -39,8 +39,8 @@ class SlotWord {
     return SlotWord(SlotState::same_filled, u64{value} << 15);
   }
   static constexpr SlotWord object(SlotState tier, Place p) {
-    return SlotWord(tier, (u64{p.stored} << 15) | (u64{p.offset / 16} << 28) |
-                              (u64{p.segment} << 40));
+    return SlotWord(tier,
+                    (u64{p.stored} << 15) | (u64{p.offset / 16} << 28) | (u64{p.segment} << 40));
   }
   constexpr SlotState state() const { return static_cast<SlotState>(bits_ & 7); }
   constexpr u32 refs() const { return static_cast<u32>(bits_ >> 3) & kRefsMax; }
@@ -57,8 +57,7 @@ class SlotWord {
   constexpr bool in(SlotState tier, Place p) const { return state() == tier && place() == p; }
 
  private:
-  constexpr SlotWord(SlotState s, u64 rest)
-      : bits_(static_cast<u64>(s) | (u64{1} << 3) | rest) {}
+  constexpr SlotWord(SlotState s, u64 rest) : bits_(static_cast<u64>(s) | (u64{1} << 3) | rest) {}
   u64 bits_ = 0;
 };
 
@@ -67,9 +66,9 @@ enum class SlotError : u8 { none, io, corrupt };
 
 struct Slot {
   SlotWord word;
-  u64 checksum;     // of the 4096 bytes, seeded with slot number and generation
-  u32 reading_pfn;  // frame that is being read into, Pfn::kNone if none; free slots: next free
-  u32 shadow;       // the policy's mark of when the page was evicted
+  u64 checksum;         // of the 4096 bytes, seeded with slot number and generation
+  u32 reading_pfn;      // frame that is being read into, Pfn::kNone if none; free slots: next free
+  u32 shadow;           // the policy's mark of when the page was evicted
   u32 generation : 30;  // grows with each store: a stale object fails its checksum
   u32 error_bits : 2;   // SlotError
 

@@ -82,8 +82,7 @@ Status SystemImpl::boot() {
   swap.set_swap_in_sink(fault);
   SPW_TRY(spaces.init(mm));
   reclaim.init(machine, frames, allocator, swap, spaces, observer);
-  fault.init(mm, spaces,
-             {config.readahead_min, config.readahead_max, config.fresh_around_max});
+  fault.init(mm, spaces, {config.readahead_min, config.readahead_max, config.fresh_around_max});
   if (allocator.grow(PageAllocator::kGrowBatch) < System::minimum_frames().v) {
     return Error::no_memory;
   }
@@ -131,8 +130,7 @@ Result<u64> System::mmap(SpaceId id, const MmapRequest& request) {
   params.noreserve = request.noreserve;
   params.locked = request.locked;
   params.foreign = request.foreign;
-  if (request.locked &&
-      space.locked_vm() + range.pages() > impl_.config.mlock_max) {
+  if (request.locked && space.locked_vm() + range.pages() > impl_.config.mlock_max) {
     return Error::again;
   }
   SPW_TRY_ASSIGN(start, space.map(params));
@@ -174,14 +172,12 @@ Result<u64> System::mremap(SpaceId id, const MremapRequest& request) {
     to = target.start;
   }
   const Area* area = space.find(old_range.start);
-  const bool grows_locked =
-      area != nullptr && area->locked && sized.pages() > old_range.pages();
-  if (grows_locked && space.locked_vm() + (sized.pages() - old_range.pages()) >
-                          impl_.config.mlock_max) {
+  const bool grows_locked = area != nullptr && area->locked && sized.pages() > old_range.pages();
+  if (grows_locked &&
+      space.locked_vm() + (sized.pages() - old_range.pages()) > impl_.config.mlock_max) {
     return Error::again;
   }
-  SPW_TRY_ASSIGN(start,
-                 space.remap(old_range, sized.pages(), request.may_move, request.fixed, to));
+  SPW_TRY_ASSIGN(start, space.remap(old_range, sized.pages(), request.may_move, request.fixed, to));
   if (grows_locked) {
     // Best effort, as mmap with MAP_LOCKED.
     (void)impl_.fault.populate(space, {start + old_range.pages().v, start + sized.pages().v});
@@ -261,9 +257,8 @@ bool System::touches_foreign(SpaceId id, VirtAddr addr, u64 length) const {
 FaultOutcome System::on_fault(SpaceId id, VirtAddr va, Access access, u32 attempt) {
   impl_.observer.event(EventKind::fault_begin, va.v, static_cast<u64>(access));
   AddressSpace* space = impl_.spaces.find(id);
-  const FaultOutcome outcome = space == nullptr
-                                   ? FaultOutcome::maperr
-                                   : impl_.fault.handle(*space, va, access, attempt);
+  const FaultOutcome outcome =
+      space == nullptr ? FaultOutcome::maperr : impl_.fault.handle(*space, va, access, attempt);
   impl_.observer.event(EventKind::fault_end, va.v, static_cast<u64>(outcome));
   return outcome;
 }

@@ -29,15 +29,15 @@ enum class Advice : i32 {
 };
 
 struct MmapRequest {
-  VirtAddr addr;        // hint, or the place when fixed
-  u64 length = 0;       // bytes; rounded up to pages
+  VirtAddr addr;   // hint, or the place when fixed
+  u64 length = 0;  // bytes; rounded up to pages
   Prot prot = Prot::none;
-  bool fixed = false;       // MAP_FIXED: replace what is there
-  bool noreplace = false;   // MAP_FIXED_NOREPLACE: fail with exists instead
-  bool noreserve = false;   // MAP_NORESERVE: not counted by the overcommit heuristic
-  bool locked = false;      // MAP_LOCKED: populated and never evicted
-  bool populate = false;    // MAP_POPULATE
-  bool foreign = false;     // recorded only: the program maps something else there by itself
+  bool fixed = false;      // MAP_FIXED: replace what is there
+  bool noreplace = false;  // MAP_FIXED_NOREPLACE: fail with exists instead
+  bool noreserve = false;  // MAP_NORESERVE: not counted by the overcommit heuristic
+  bool locked = false;     // MAP_LOCKED: populated and never evicted
+  bool populate = false;   // MAP_POPULATE
+  bool foreign = false;    // recorded only: the program maps something else there by itself
 };
 
 struct MremapRequest {

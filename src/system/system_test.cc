@@ -109,10 +109,9 @@ TEST_F(SystemTest, untouched_memory_reads_as_zero) {
   start(512, 128, 0);
   const VirtAddr at = map(10);
   u64 word = 1;
-  ASSERT_EQ(finish([&](u32 n) {
-              return sim_->load(*system_, space_, at + 8 * kPageSize, &word, 8, n);
-            }),
-            FaultOutcome::done);
+  ASSERT_EQ(
+      finish([&](u32 n) { return sim_->load(*system_, space_, at + 8 * kPageSize, &word, 8, n); }),
+      FaultOutcome::done);
   EXPECT_EQ(word, 0u);
   audit();
 }
@@ -255,8 +254,7 @@ TEST_F(SystemTest, row_25_protections) {
 TEST_F(SystemTest, row_32_locked_pages_stay) {
   start(512, 400, 0);
   const VirtAddr locked = map(50);
-  ASSERT_TRUE(
-      finish_call([&] { return system_->mlock(space_, locked, 50 * kPageSize); }).ok());
+  ASSERT_TRUE(finish_call([&] { return system_->mlock(space_, locked, 50 * kPageSize); }).ok());
   const VirtAddr at = map(900);
   for (u64 i = 0; i < 900; ++i) {
     ASSERT_EQ(store_page(at + i * kPageSize, i + 1, Fill::compressible), FaultOutcome::done);
