@@ -107,7 +107,8 @@ void Pool::release_if_dead(u32 segment) {
 }
 
 Status Pool::extend(Segment& segment, u32 bytes, bool over_limit) {
-  const u64 limit = frames_max_.v + (over_limit ? kSegmentFrames : 0);
+  u64 limit = frames_max_.v + (over_limit ? kSegmentFrames : 0);
+  if (limit < cleaning_limit_) limit = cleaning_limit_;
   while (segment.frame_count * kPageSize < segment.used + bytes) {
     if (frames_used_.v >= limit) return Error::no_space;
     SPW_TRY_ASSIGN(pfn, allocator_->alloc_kernel(PageOwner::pool, kAllocReclaim));
@@ -220,6 +221,9 @@ bool Pool::clean_one(bool desperate) {
   observer_->event(EventKind::swap_clean, victim, from.live);
   const Stream stream = from.stream;
   bool complete = true;
+  // Whatever the limit says: what lives in the victim moves, and then more frames come free than
+  // that took. Stopping half way would leave both segments, and no way to clean either.
+  cleaning_limit_ = frames_used_.v + pages_for(from.live).v + 1;
   for_each_live(victim, [&](SlotId id, Place place) {
     if (!complete) return;
     const ObjectHeader header = header_at(victim, place.offset);
@@ -235,6 +239,7 @@ bool Pool::clean_one(bool desperate) {
     from.live -= object_bytes(header.stored);
     live_bytes_ -= object_bytes(header.stored);
   });
+  cleaning_limit_ = 0;
   release_if_dead(victim);
   if (complete) observer_->count(Counter::pool_cleaned);
   return complete;

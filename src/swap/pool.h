@@ -136,6 +136,7 @@ class Pool {
   SealedList sealed_[kStreamCount];
   PageCount frames_used_;
   PageCount frames_max_;
+  u64 cleaning_limit_ = 0;  // frames that may be in use while a segment is cleaned, 0 = as ever
   PageCount frames_limit_;
   u64 live_bytes_ = 0;
   u32 writing_ = 0;
