@@ -131,6 +131,8 @@ TEST(EngineLock, a_thread_may_lose_its_stack_at_any_time) {
             0);
   static Thief* g_thief = nullptr;
   g_thief = &thief;
+  int fds[static_cast<u32>(FdRole::kCount)];
+  const u32 fd_count = engine_fds(fds);
   EngineThread engine;
   ASSERT_TRUE(engine
                   .start(
@@ -144,7 +146,7 @@ TEST(EngineLock, a_thread_may_lose_its_stack_at_any_time) {
                           sys::call(SYS_sched_yield);
                         }
                       },
-                      &thief, "spillway/test", nullptr, 0)
+                      &thief, "spillway/test", fds, fd_count)
                   .ok());
   pthread_t thread;
   ASSERT_EQ(pthread_create(
