@@ -48,6 +48,9 @@ class Driver {
   // Pages with contents that the machine can surely hold, and pages that it must hold now.
   u64 supply() const;
   u64 demand() const;
+  // Of these, in frames; and locked pages.
+  u64 frame_supply() const;
+  u64 locked() const;
 
  private:
   struct Space {

@@ -7,8 +7,9 @@
 namespace spillway::sim {
 namespace {
 
-// Frames in transit: a transfer from disk and what a fault holds while it works.
-constexpr u64 kSlackFrames = 24;
+// Frames in transit: a transfer from disk, a segment being cleaned, what a fault holds while it
+// works.
+constexpr u64 kSlackFrames = 40;
 
 }  // namespace
 
@@ -19,24 +20,35 @@ bool Driver::failed_at_least_once(std::initializer_list<Failure> kinds) const {
 
 // Pages that need room of their own: locked ones need a frame, written ones a frame or swap.
 u64 Driver::demand() const {
-  u64 pages = 0;
-  for (const Space& space : spaces_) {
-    pages += space.model->solid_pages() + space.model->locked_vm();
-  }
+  u64 pages = locked();
+  for (const Space& space : spaces_) pages += space.model->solid_pages();
   return pages;
 }
 
-// What the machine can hold at least, counted without any help of compression: frames that are
-// not the manager's, and the disk as far as segments may be half dead.
-u64 Driver::supply() const {
+u64 Driver::locked() const {
+  u64 pages = 0;
+  for (const Space& space : spaces_) pages += space.model->locked_vm();
+  return pages;
+}
+
+// Frames that programs can surely have: those that are not the manager's.
+u64 Driver::frame_supply() const {
   const Snapshot s = system_->snapshot();
+  // A disk needs a pool of some size to collect pages in.
+  u64 pool = setup_.pool_max;
+  if (sim_.has_disk()) pool = std::max(pool, std::min<u64>(4 * kIoFramesMax, setup_.frames / 4));
   // Of the pool, two open segments may be empty and half of the others dead; what is live in
   // the rest are programs' pages.
-  const u64 pool = std::min(setup_.pool_max, 2 * kIoFramesMax + setup_.pool_max / 2);
+  pool = std::min(pool, 2 * kIoFramesMax + pool / 2);
   const u64 managers = s.frames_kernel + s.frames_tables + s.frames_swap_meta + s.frames_reserved +
                        s.watermark_min + pool + kSlackFrames;
-  const u64 frames = least_budget_ > managers ? least_budget_ - managers : 0;
-  return frames + std::min(least_disk_ / 2, setup_.slots_max);
+  return least_budget_ > managers ? least_budget_ - managers : 0;
+}
+
+// What the machine can hold at least, counted without any help of compression, and of the disk
+// only what is left when many segments are half dead.
+u64 Driver::supply() const {
+  return frame_supply() + std::min(least_disk_ * 2 / 5, setup_.slots_max);
 }
 
 bool Driver::shortage_is_possible() const {
@@ -47,7 +59,7 @@ bool Driver::shortage_is_possible() const {
   }
   // Segments that a relative holds cannot be used again; held pages cannot be evicted.
   if (!relatives_.empty() || setup_.busy_one_in != 0 || sim_.mmu().any_pinned()) return true;
-  return demand() > supply();
+  return demand() > supply() || locked() > frame_supply();
 }
 
 bool Driver::resource_error_is_right(Error error) const {
