@@ -208,6 +208,7 @@ void start_engine(char** argv, char** environment) {
   boot_core(why);
   SystemPort* port = ::new (static_cast<void*>(g_port_place.get())) SystemPort(*g_system);
   if (!machine->start(*port, g_space, why)) refuse(why);
+  machine->handler().follower().pair().set_enabled(g_settings.pair);
   g_ready = true;
   if (!redirect_libc(why)) refuse(why);
 }

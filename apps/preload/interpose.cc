@@ -2,6 +2,7 @@
 //   memory calls      for callers in other libraries, before and besides the patches
 //   close and kin     keep the engine's descriptors out of the reach of "close everything"
 //   vmsplice, zerocopy  would let the kernel read a frame after it was given to somebody else
+//   (affinity_calls.cc: threads, CPU masks and exec, for machine_host/thread_pair.h)
 //   __libc_start_main   tells children of a bare LD_PRELOAD about the budget
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -15,6 +16,7 @@
 
 #include "machine_host/engine_fds.h"
 #include "machine_host/syscalls.h"
+#include "preload/affinity_calls.h"
 #include "preload/engine.h"
 #include "preload/libc_symbols.h"
 #include "preload/memory_calls.h"
@@ -84,6 +86,7 @@ __attribute__((constructor)) void start(int, char** argv, char** environment) {
   resolve(g_real.close, "close");
   resolve(g_real.setsockopt, "setsockopt");
   resolve(g_real.writev, "writev");
+  resolve_affinity_calls();
   start_engine(argv, environment);
 }
 

@@ -6,6 +6,7 @@
 #include <initializer_list>
 
 #include "machine_host/syscalls.h"
+#include "preload/affinity_calls.h"
 #include "preload/engine.h"
 #include "preload/libc_symbols.h"
 #include "preload/memory_calls.h"
@@ -97,6 +98,7 @@ LockedResult fork_locked(u64 flags, u64, u64, u64, u64) {
 extern "C" __attribute__((visibility("hidden"))) i64 spw_fork_from_libc(u64 flags, i32* child_tid) {
   constexpr u64 kSetTid = 0x01000000;    // CLONE_CHILD_SETTID
   constexpr u64 kClearTid = 0x00200000;  // CLONE_CHILD_CLEARTID
+  release_pair();                        // the child must not inherit a narrow CPU mask
   const i64 pid = call_engine(fork_locked, flags);
   if (pid != 0) return pid;
   if ((flags & kSetTid) != 0) *child_tid = sys::gettid();
@@ -155,6 +157,7 @@ const Redirection kRedirections[] = {
     {"munlockall", reinterpret_cast<const void*>(call_munlockall)},
     {"mincore", reinterpret_cast<const void*>(call_mincore)},
     {"pkey_mprotect", reinterpret_cast<const void*>(call_pkey_mprotect)},
+    {"execve", reinterpret_cast<const void*>(call_execve)},
 };
 
 // A page within reach of a 32-bit call from `near`, on either side.

@@ -201,6 +201,7 @@ bool read_settings(char** environment, Settings& settings, Message& why) {
     if ((value = after(name, "UFFD_FD=")) != nullptr) settings.uffd_fd = number_or(value, -1);
     if ((value = after(name, "STATS=")) != nullptr) settings.stats = is_on(value);
     if ((value = after(name, "PARANOID=")) != nullptr) settings.paranoid = is_on(value);
+    if ((value = after(name, "PAIR=")) != nullptr) settings.pair = is_on(value);
     if ((value = after(name, "IO=")) != nullptr && *value != '\0') {
       settings.io_threads = is_word(value, "threads");
       if (!settings.io_threads && !is_word(value, "uring")) {

@@ -7,6 +7,7 @@
 //                             the first preloaded program
 //   SPILLWAY_UFFD_FD          an open /dev/userfaultfd
 //   SPILLWAY_IO               "threads": the swap file without io_uring
+//   SPILLWAY_PAIR=0           never narrow a thread's CPU mask (machine_host/thread_pair.h)
 //   SPILLWAY_PARANOID=1       check every page move by the page table, audit at exit
 //
 // With a ledger, sizes come from it and only the swap directory and the reserve are read here.
@@ -27,6 +28,7 @@ struct Settings {
   int uffd_fd = -1;
   bool stats = false;
   bool paranoid = false;
+  bool pair = true;
   bool io_threads = false;
   bool allow_copy_backend = false;
 };

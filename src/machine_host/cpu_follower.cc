@@ -39,6 +39,7 @@ void CpuFollower::fork_child(u64 managed_start, u64 managed_end) {
   // The descriptors in the cache belonged to the file table of the parent's handler.
   for (Entry& entry : cache_) entry = Entry{};
   here_ = -1;
+  pair_.fork_child();
   learn_main_thread(managed_start, managed_end);
 }
 
@@ -86,8 +87,10 @@ i32 CpuFollower::cpu_of(i32 tid) {
 }
 
 void CpuFollower::follow(i32 tid, u64 now_ns) {
-  if (tid == 0 || now_ns - moved_at_ns_ < kSettleNs) return;
+  if (tid == 0) return;
   const i32 cpu = cpu_of(tid);
+  const bool kept = pair_.consider(tid, cpu, now_ns);
+  if (!kept && now_ns - moved_at_ns_ < kSettleNs) return;
   if (cpu < 0 || cpu == here_ || cpu >= kCpusMax) return;
   u64 mask[kCpusMax / 64] = {};
   mask[cpu / 64] = u64{1} << (cpu % 64);

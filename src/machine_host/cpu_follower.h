@@ -5,9 +5,12 @@
 // Where a thread runs is read from its rseq area, if that is memory of ours to read: the main
 // thread's is. Other threads have it in their managed stacks, which may be swapped out, so for
 // them /proc/self/task/TID/stat is asked, and only now and then.
+//
+// A thread that keeps faulting is held where it is meanwhile: thread_pair.h.
 #pragma once
 
 #include "base/types.h"
+#include "machine_host/thread_pair.h"
 
 namespace spillway {
 
@@ -20,6 +23,7 @@ class CpuFollower {
   void follow(i32 tid, u64 now_ns);
   // In a forked child, from its only thread.
   void fork_child(u64 managed_start, u64 managed_end);
+  ThreadPair& pair() { return pair_; }
   u64 debug_migrations() const { return migrations_; }
 
  private:
@@ -33,6 +37,7 @@ class CpuFollower {
   i32 cpu_of(i32 tid);
   i32 cpu_from_stat(Entry& entry);
 
+  ThreadPair pair_;
   i32 main_tid_ = 0;
   const u32* main_cpu_ = nullptr;  // rseq.cpu_id of the main thread
   i32 here_ = -1;

@@ -85,9 +85,9 @@ void HandlerThreads::wait_for_progress(u32 seen) {
   progress_waiters_.fetch_sub(1, std::memory_order_acq_rel);
 }
 
-u64 HandlerThreads::poll_timeout_ns() const {
+u64 HandlerThreads::poll_timeout_ns() {
   // debug_ style reads without the lock: this thread is the only one that writes the table.
-  if (waiting_count_ == 0) return 0;
+  if (waiting_count_ == 0) return follower_.pair().active() ? ThreadPair::kQuietNs : 0;
   for (u32 i = 0; i < waiting_count_; ++i) {
     if (waiting_[i].exhausted) return 10 * kRetryNs;
   }
@@ -139,6 +139,7 @@ void HandlerThreads::handle() {
     }
     const u64 now = host_now_ns();
     if (count > 0) follower_.follow(faults[0].thread, now);
+    if (ready == 0) follower_.pair().quiet(now);
     serve(faults, static_cast<u32>(count), now, completed);
   }
 }

@@ -69,7 +69,7 @@ class HandlerThreads {
   void park(const Waiting& fault);
   void note_wake(const Waiting& fault);
   void background_before_wake();
-  u64 poll_timeout_ns() const;
+  u64 poll_timeout_ns();
   [[noreturn]] void stop_exhausted();
 
   Parts parts_{};

@@ -25,6 +25,15 @@ class Objects(RunTest):
         self.assert_swapped(result)
 
 
+class Affinity(RunTest):
+    def test_threads_and_children_keep_all_cpus(self):
+        result = self.spillway([PYTHON, source("affinity.py")], ram="64M", swap_ram="64M",
+                               timeout=120)
+        self.assert_code(result, 0)
+        self.assertIn(b" 0 wrong masks", result.stdout)
+        self.assert_swapped(result)
+
+
 class Sort(RunTest):
     def test_sort_in_memory(self):
         unsorted, expected = self.path("unsorted"), self.path("expected")
