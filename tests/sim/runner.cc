@@ -25,6 +25,7 @@ struct Journal {
   u64 digest;
   u32 counter_count;
   u64 counters[64];
+  u64 fired[kFailureCount];
   char failure[4096];
   char history[8192];
   u64 text_bytes;
@@ -103,6 +104,9 @@ void run_child(const Setup& setup, NextOp next_op) {
   g_journal->digest = driver.digest();
   g_journal->counter_count = kCounterCount;
   std::memcpy(g_journal->counters, driver.counters().value, sizeof driver.counters().value);
+  for (u32 i = 0; i < kFailureCount; ++i) {
+    g_journal->fired[i] = driver.machine().failures().fired(static_cast<Failure>(i));
+  }
   g_journal->finished = true;
   _exit(0);
 }
@@ -149,6 +153,7 @@ RunResult collect(Journal* journal, int status) {
   r.digest = journal->digest;
   r.counter_count = journal->counter_count;
   std::memcpy(r.counters, journal->counters, sizeof r.counters);
+  std::memcpy(r.fired, journal->fired, sizeof r.fired);
   if (!r.ok && r.failure.empty()) {
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM) {
       r.failure = "hang: the case does not end within its time";

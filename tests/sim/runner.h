@@ -17,6 +17,7 @@ struct RunResult {
   u64 digest = 0;       // of everything observable
   u64 counters[64] = {};
   u32 counter_count = 0;
+  u64 fired[kFailureCount] = {};  // injected failures that happened
 };
 
 // Runs what the generator draws from `seed`.

@@ -25,7 +25,8 @@ bool drop_chunks(SimCase* c, const StillFails& still_fails, const TimeLeft& time
   return shorter;
 }
 
-// Simpler forms of one operation, most drastic first.
+// Simpler forms of one operation, most drastic first. Every form is smaller in some number and
+// greater in none, so that simplifying ends.
 std::vector<Op> simpler(const Op& op) {
   std::vector<Op> forms;
   const auto add = [&](auto change) {
@@ -38,9 +39,9 @@ std::vector<Op> simpler(const Op& op) {
   add([](Op& o) { o.len = o.len / 2 & ~kPageMask; });
   add([](Op& o) { o.newlen = std::min(o.newlen, kPageSize); });
   add([](Op& o) { o.newlen = o.newlen / 2 & ~kPageMask; });
-  add([](Op& o) { o.number = 1; });
-  add([](Op& o) { o.number /= 2; });
-  add([](Op& o) { o.times = 1; });
+  add([](Op& o) { o.number = std::min<u64>(o.number, 1); });
+  add([](Op& o) { o.number = (o.number + 1) / 2; });
+  add([](Op& o) { o.times = std::min<u64>(o.times, 1); });
   for (u32 bit = 0; bit < 8; ++bit) {
     add([bit](Op& o) { o.flags &= ~(1U << bit); });
   }

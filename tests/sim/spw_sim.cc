@@ -18,6 +18,7 @@ constexpr char kUsage[] =
     "usage: spw_sim [--seeds A..B] [--steps N] [--jobs N] [--seconds N] [--shrink-seconds N]\n"
     "               [--keep-going] [--stats] [--digest]\n"
     "       spw_sim --replay FILE [--shrink-seconds N]     (or SPW_REPLAY=FILE)\n"
+    "       spw_sim --sweep A..B [--steps N]\n"
     "       spw_sim --print-seed S [--steps N]\n"
     "\n"
     "Runs random operations on simulated machines and compares every answer with a model.\n"
@@ -30,6 +31,8 @@ constexpr char kUsage[] =
     "  --stats               print what the cases reached, summed over all seeds\n"
     "  --digest              print a number for each seed that stands for all it did\n"
     "  --replay FILE         run the case in FILE\n"
+    "  --sweep A..B          for each seed and each kind of failure: the case with the first\n"
+    "                        opportunity failing, then with the second, until none fails\n"
     "  --print-seed S        print the case that seed S draws\n"
     "Exit status: 0 all cases passed, 1 one failed, 2 bad usage.\n";
 
@@ -45,6 +48,7 @@ struct Options {
   bool digest = false;
   std::string replay;
   u64 print_seed = 0;
+  bool sweep = false;
 };
 
 [[noreturn]] void bad_usage(const std::string& what) {
@@ -96,6 +100,9 @@ Options parse(int argc, char** argv) {
       o.digest = true;
     } else if (arg == "--replay") {
       o.replay = value();
+    } else if (arg == "--sweep") {
+      parse_seeds(value(), &o);
+      o.sweep = true;
     } else if (arg == "--print-seed") {
       o.print_seed = number_of(value());
     } else {
@@ -138,6 +145,39 @@ int replay(const Options& o) {
   const RunResult result = run_case(*c, o.seconds);
   if (!result.ok) return shrink_and_report(o, result);
   std::printf("spw_sim: %zu operations of %s passed\n", c->ops.size(), o.replay.c_str());
+  return 0;
+}
+
+// Every opportunity of every kind of failure fails once, in a run of its own; beyond the first
+// few only some of them, ever further apart. Returns the first run that fails, if one does.
+std::optional<RunResult> sweep_case(const SimCase& base, u32 seconds, u64* runs) {
+  for (u32 kind = 0; kind < kFailureCount; ++kind) {
+    for (u64 nth = 1;; nth += 1 + nth / 16) {
+      SimCase c = base;
+      Op fail;
+      fail.kind = OpKind::fail;
+      fail.failure = static_cast<Failure>(kind);
+      fail.number = nth;
+      c.ops.insert(c.ops.begin(), fail);
+      const RunResult r = run_case(c, seconds);
+      ++*runs;
+      if (!r.ok) return r;
+      if (r.fired[kind] == 0) break;
+    }
+  }
+  return std::nullopt;
+}
+
+int sweep(const Options& o) {
+  u64 runs = 0;
+  for (u64 seed = o.first; seed <= o.last; ++seed) {
+    SimCase base = run_seed(seed, o.steps, o.seconds).ran;
+    std::erase_if(base.ops, [](const Op& op) { return op.kind == OpKind::fail; });
+    const std::optional<RunResult> failed = sweep_case(base, o.seconds, &runs);
+    if (failed.has_value()) return shrink_and_report(o, *failed);
+  }
+  std::printf("spw_sim: %llu runs with one failure each passed\n",
+              static_cast<unsigned long long>(runs));
   return 0;
 }
 
@@ -195,6 +235,7 @@ int main(int argc, char** argv) {
   using namespace spillway::sim;
   const Options o = parse(argc, argv);
   if (!o.replay.empty()) return replay(o);
+  if (o.sweep) return sweep(o);
   if (o.print_seed != 0) {
     std::fputs(print(run_seed(o.print_seed, o.steps, o.seconds).ran).c_str(), stdout);
     return 0;
