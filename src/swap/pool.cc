@@ -5,10 +5,11 @@
 namespace spillway {
 namespace {
 
-// A segment is worth cleaning when at most this share of it is live: below, a cleaned segment
-// frees more frames than it takes at a cost of about one copied page per freed page. Measured
-// as a good balance against spilling (HOST.md section 0).
-constexpr u32 kCleanLivePercent = 55;
+// A segment is worth cleaning when at most this share of it is live. At 80 % four objects are
+// copied for each page that finds room, about 2 us; the alternative, the disk, costs 80 us for a
+// page that comes back. What is never touched stays fully live and goes to disk. Measured against
+// 55 % on random and zipf accesses: 35 to 40 % fewer disk reads, half the writes.
+constexpr u32 kCleanLivePercent = 80;
 // When there is no other way to make room: a segment must give back at least two of 16 frames,
 // because moving its objects may cost a partly filled one.
 constexpr u32 kCleanDesperatePercent = 87;

@@ -100,7 +100,7 @@ class Pool {
   // Changes the limit, to at most what init() was given. Frames above it leave with the next
   // cleaning or write.
   void set_frames_max(PageCount max) { frames_max_ = max < frames_limit_ ? max : frames_limit_; }
-  bool nearly_full() const { return frames_used_.v * 8 >= frames_max_.v * 7; }
+  bool nearly_full() const { return frames_used_.v * 16 >= frames_max_.v * 15; }
   u64 live_bytes() const { return live_bytes_; }
   u32 writing() const { return writing_; }
   u32 sealed(Stream stream) const { return sealed_[static_cast<u32>(stream)].count; }
