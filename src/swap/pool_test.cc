@@ -154,7 +154,7 @@ TEST_F(PoolTest, desperate_cleaning_takes_segments_that_are_mostly_alive) {
   start(256);
   std::vector<SlotId> ids;
   for (u32 i = 0; i < 160; ++i) ids.push_back(put(i, 2000).value());
-  for (u32 i = 0; i < 160; i += 6) kill(ids[i]);  // five sixths live
+  for (u32 i = 0; i < 160; i += 7) kill(ids[i]);  // six sevenths live
   EXPECT_FALSE(pool_.clean_one(false));
   EXPECT_TRUE(pool_.clean_one(true));
   check();
