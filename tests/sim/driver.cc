@@ -160,7 +160,10 @@ void Driver::run_machine_op(const Op& op) {
       for (u64 i = 0; i < op.number; ++i) sim_.complete_one();
       return;
     case OpKind::advance: sim_.advance(op.number); return;
-    case OpKind::settle: settle(); return;
+    case OpKind::settle:
+      settle();
+      check_given_back();
+      return;
     case OpKind::budget:
       sim_.frames().set_budget(PageCount(op.number));
       least_budget_ = std::min(least_budget_, op.number);

@@ -87,6 +87,7 @@ class Driver {
   Step perform_mincore(Task* task, const Op& op);
   Step perform_access(Task* task, const Op& op);
   Result<u64> call(Space& space, const Op& op);
+  void check_foreign(const Space& space, const Op& op) const;
   void check_error(Task* task, const Op& op, const Prediction& p, Error error);
   void after_partial_failure(Task* task, const Op& op);
   void check_outcome(const Task& task, const Op& op, u64 page, Access access, SimAccess a);
@@ -94,6 +95,7 @@ class Driver {
 
   // driver_checks.cc: what must hold whatever happened.
   void audit();
+  void check_given_back() const;
   void verify_all();
   void verify_page(u32 task, u64 page);
   void check_nothing_is_left();

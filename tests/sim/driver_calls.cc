@@ -52,9 +52,17 @@ Result<u64> Driver::call(Space& space, const Op& op) {
   }
 }
 
+void Driver::check_foreign(const Space& space, const Op& op) const {
+  const PageRange range = pages_of(op.at, op.len);
+  if (range.empty() || range.end > setup_.space_pages) return;
+  const bool foreign = system_->touches_foreign(space.id, base() + op.at, op.len);
+  if (foreign != space.model->any_foreign(range)) fail("touches_foreign is wrong: " + print(op));
+}
+
 Driver::Step Driver::perform_call(Task* task, const Op& op) {
   Space& space = spaces_[task->space];
   const Prediction p = predict(*space.model, setup_, op);
+  check_foreign(space, op);
   const Result<u64> result = call(space, op);
   note(result.ok() ? result.value() : u64{1} << 63 | static_cast<u64>(result.error()));
   if (!result.ok() && result.error() == Error::wait) {

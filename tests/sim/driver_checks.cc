@@ -120,6 +120,16 @@ void Driver::audit() {
   if (sim_.has_disk()) check("segments", s.disk_segments_used, sim_.disk().segments_claimed());
 }
 
+// Frames that others want are given back when the work is done, unless what is left would not do.
+void Driver::check_given_back() const {
+  // A System may keep this many whatever others want; fewer could not serve a fault.
+  constexpr u64 kKeepFrames = 256;
+  if (sim_.frames().online().v <= kKeepFrames || shortage_is_possible()) return;
+  if (sim_.frames().granted() > sim_.frames().budget()) {
+    fail("frames are not given back: " + describe_state());
+  }
+}
+
 // Reads every page that was ever written, where the area lets it be read. A page that cannot be
 // brought in for want of memory or because of an injected failure is skipped.
 void Driver::verify_all() {

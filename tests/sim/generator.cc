@@ -47,6 +47,7 @@ void Generator::draw_machine() {
   setup_.frames = std::min<u64>(setup_.frames, 2048);
   setup_.budget = setup_.frames;
   if (prng_.one_in(4)) setup_.budget = prng_.between(56, setup_.frames);
+  if (prng_.one_in(50)) setup_.budget = prng_.between(1, 56);  // too little, or just enough
   setup_.cpus = prng_.between(1, 4);
   const u64 features = prng_.below(3);  // all, those of the host, or any
   setup_.accessed_bit = features == 0 || (features == 2 && prng_.one_in(2));
