@@ -17,7 +17,8 @@ namespace {
 constexpr char kUsage[] =
     "usage: spw_sim [--seeds A..B] [--steps N] [--jobs N] [--seconds N] [--shrink-seconds N]\n"
     "               [--keep-going] [--stats] [--digest]\n"
-    "       spw_sim --replay FILE [--shrink-seconds N]     (or SPW_REPLAY=FILE)\n"
+    "       spw_sim --replay FILE [--shrink-seconds N] [--stats] [--digest]     (or "
+    "SPW_REPLAY=FILE)\n"
     "       spw_sim --sweep A..B [--steps N]\n"
     "       spw_sim --print-seed S [--steps N]\n"
     "\n"
@@ -134,6 +135,13 @@ int shrink_and_report(const Options& o, const RunResult& failed) {
   return 1;
 }
 
+void print_counters(const u64* values) {
+  for (u32 i = 0; i < kCounterCount; ++i) {
+    std::printf("%-20s %llu\n", name_of(static_cast<Counter>(i)),
+                static_cast<unsigned long long>(values[i]));
+  }
+}
+
 int replay(const Options& o) {
   std::ifstream file(o.replay);
   if (!file) bad_usage("cannot read " + o.replay);
@@ -144,6 +152,8 @@ int replay(const Options& o) {
   if (!c.has_value()) bad_usage(o.replay + ": " + problem);
   const RunResult result = run_case(*c, o.seconds);
   if (!result.ok) return shrink_and_report(o, result);
+  if (o.stats) print_counters(result.counters);
+  if (o.digest) std::printf("digest %016llx\n", static_cast<unsigned long long>(result.digest));
   std::printf("spw_sim: %zu operations of %s passed\n", c->ops.size(), o.replay.c_str());
   return 0;
 }
@@ -206,12 +216,7 @@ int run(const Options& o) {
     failed_seed = seed;
     return false;
   });
-  if (o.stats) {
-    for (u32 i = 0; i < kCounterCount; ++i) {
-      std::printf("%-20s %llu\n", name_of(static_cast<Counter>(i)),
-                  static_cast<unsigned long long>(sum.value[i]));
-    }
-  }
+  if (o.stats) print_counters(sum.value);
   if (failures == 0) {
     std::printf("spw_sim: %llu seeds of %u operations passed\n",
                 static_cast<unsigned long long>(passed), o.steps);
