@@ -27,13 +27,39 @@ enum class PageState : u8 {
 inline constexpr u32 kPageStateCount = 9;
 const char* name_of(PageState s);
 
-enum class PageOwner : u8 { none, boot, slab, table, swap_meta, pool, user };
-inline constexpr u32 kPageOwnerCount = 7;
+// user: an anonymous page of a program. file, shmem: a page of the page cache, whose Mapping is in
+// Page::private_data; mapped, unmapped and reading say the same of them as of anonymous pages.
+enum class PageOwner : u8 { none, boot, slab, table, swap_meta, pool, user, file, shmem };
+inline constexpr u32 kPageOwnerCount = 9;
 const char* name_of(PageOwner o);
 
-// Which ageing queue a program's page is on.
-enum class PageQueue : u8 { none, probation, main, unmapped, locked };
-inline constexpr u32 kPageQueueCount = 5;
+// Which ageing queue a page is on; which of them exist is the policy's business.
+enum class PageQueue : u8 {
+  none,
+  probation,  // three queues
+  main,
+  unmapped,
+  locked,  // every policy: Linux's unevictable
+  active,  // linux24
+  inactive_dirty,
+  inactive_clean,
+  active_anon,  // two lists
+  inactive_anon,
+  active_file,
+  inactive_file,
+};
+inline constexpr u32 kPageQueueCount = 12;
+const char* name_of(PageQueue q);
+
+// Bits of Page::flags.
+enum class PageFlag : u16 {
+  dirty = 1 << 0,          // differs from its backing (file block or swap slot)
+  referenced = 1 << 1,     // touched since the ageing policy last looked
+  writeback = 1 << 2,      // being written: the frame stays put and must not be freed
+  uptodate = 1 << 3,       // page cache: the bytes are the file's
+  error = 1 << 4,          // the last transfer of the page failed
+  free_after_io = 1 << 5,  // nobody wants the page any more: freed when its write ends
+};
 
 // Bit `to` of kPageTransitions[from] says that the step is legal.
 inline constexpr u16 page_bit(PageState s) { return static_cast<u16>(1U << static_cast<u8>(s)); }
@@ -64,18 +90,46 @@ struct Page {
   u8 order = 0;           // of the free block that starts here, kNotHead inside one
   u32 prev = Pfn::kNone;  // links of the one list that the page is on
   u32 next = Pfn::kNone;
-  SlotId slot;  // swap slot whose content equalled the page when last compared
-  // Reverse map of a private page: the one place that maps it. 0 = none.
+  // The page is in the swap cache under this slot; none = it is not (I18). The slot's content
+  // equals the page unless the page is dirty, the machine's dirty bit says so, or, where there is
+  // none, a comparison does.
+  SlotId slot;
+  // Reverse map: the entries that hold the frame. 0 = none; one place, space and page; or, with
+  // kRmapChain, a pointer to a chain of places (space/rmap.h).
   u64 rmap = 0;
-  // The owner's: live entries of a table, objects in use of a slab, ...
+  // The owner's: live entries of a table, objects in use of a slab, the Mapping of a cached page,
+  // marks of a page on its way in, ...
   u64 private_data = 0;
+  u32 index = 0;     // page cache: page number within its Mapping
+  u32 mapcount = 0;  // entries in the reverse map
+  u16 flags = 0;     // PageFlag
+  u8 age = 0;        // policy linux24: 0..64
+  u8 pins = 0;       // transient holders: the page is not given up meanwhile
 
+  static constexpr u64 kRmapChain = u64{1} << 63;
+
+  bool has(PageFlag f) const { return (flags & static_cast<u16>(f)) != 0; }
+  void set(PageFlag f) { flags = static_cast<u16>(flags | static_cast<u16>(f)); }
+  void clear(PageFlag f) { flags = static_cast<u16>(flags & ~static_cast<u16>(f)); }
+  bool test_and_clear(PageFlag f) {
+    const bool was = has(f);
+    clear(f);
+    return was;
+  }
+  bool in_swap_cache() const { return slot.valid(); }
+  bool in_page_cache() const { return owner == PageOwner::file || owner == PageOwner::shmem; }
+  // Linux 2.4's reference count (rule R1): cache, page-table entries, transient holders.
+  u32 count() const {
+    return mapcount + pins + (in_swap_cache() ? 1U : 0U) + (in_page_cache() ? 1U : 0U);
+  }
+
+  // A page with exactly one place. Rooms from space on use space/rmap.h, which knows chains.
   void set_rmap(SpaceId space, Vpn vpn) { rmap = (u64{space.v} << 48) | vpn.v; }
   void clear_rmap() { rmap = 0; }
   SpaceId rmap_space() const { return SpaceId(static_cast<u16>(rmap >> 48)); }
   Vpn rmap_vpn() const { return Vpn(rmap & ((u64{1} << 48) - 1)); }
 };
-static_assert(sizeof(Page) == 32);
+static_assert(sizeof(Page) == 48);
 
 // All descriptors, in one array of boot memory.
 class FrameTable {

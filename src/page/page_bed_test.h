@@ -30,10 +30,12 @@ class FakeReclaimer : public Reclaimer {
   }
   void page_added(Pfn, Arrival, u32) override {}
   void page_touched(Pfn) override {}
+  void page_unmapped(Pfn) override {}
   void page_removed(Pfn) override {}
   void page_added_unmapped(Pfn) override {}
   void page_locked(Pfn) override {}
   void page_unlocked(Pfn) override {}
+  void page_written(Pfn, Status) override {}
   void page_cold(Pfn) override {}
   ReclaimOutcome page_out(Pfn) override { return ReclaimOutcome::exhausted; }
 

@@ -20,24 +20,34 @@ enum class Arrival : u8 {
   readahead,  // brought in beside a page that somebody touched
 };
 
-// Implemented by room reclaim.
+// Implemented by room reclaim, once per policy.
+//
+// A page is announced once when it becomes resident (page_added or page_added_unmapped) and taken
+// back once (page_removed). In between the policy hears what happens to it; which queue a page is
+// on, and whether on any, is its business. Anonymous pages, pages of files and of shared memory are
+// told apart by Page::owner.
 class Reclaimer {
  public:
   // Frees at least `want` frames if it can. Never sleeps, never recurses.
   virtual ReclaimOutcome reclaim(PageCount want) = 0;
 
-  // Ageing: the page is now resident and mapped. `shadow` is what evicted() returned for it
-  // when it last left, 0 if unknown.
+  // The page is now resident and mapped. `shadow` is what the policy left behind when the page
+  // was last evicted, 0 if unknown.
   virtual void page_added(Pfn pfn, Arrival arrival, u32 shadow) = 0;
-  // A resident but unmapped page was touched and is mapped again.
-  virtual void page_touched(Pfn pfn) = 0;
-  // The page leaves the ageing queues (freed, or about to be locked).
-  virtual void page_removed(Pfn pfn) = 0;
-  // The page is resident but unmapped from the start (read from disk ahead of its use).
+  // The page is resident but unmapped from the start: read ahead of its use, or put into a cache.
   virtual void page_added_unmapped(Pfn pfn) = 0;
+  // A resident page was used by other means than a mapped access: it was found in a cache, or
+  // unmapped, and is mapped again; or it was read or written by a system call.
+  virtual void page_touched(Pfn pfn) = 0;
+  // The last mapping of a page went away that stays resident in a cache.
+  virtual void page_unmapped(Pfn pfn) = 0;
+  // The page is no longer what ageing is about (freed, or changed its cache).
+  virtual void page_removed(Pfn pfn) = 0;
   // The page must not be evicted until page_unlocked.
   virtual void page_locked(Pfn pfn) = 0;
   virtual void page_unlocked(Pfn pfn) = 0;
+  // The write-back of a page ended: its dirty flag is clear again unless it failed.
+  virtual void page_written(Pfn pfn, Status status) = 0;
   // Advice: nobody will need the page soon (MADV_COLD). Unmaps it if it can.
   virtual void page_cold(Pfn pfn) = 0;
   // Advice: evict the page now (MADV_PAGEOUT). progress: it is gone; wait, exhausted as reclaim;
@@ -48,16 +58,28 @@ class Reclaimer {
   ~Reclaimer() = default;
 };
 
-// What reclaim asks of the owner of a mapping. Implemented by room space (and later by every
-// kind of mapping): this is the reverse map.
+// How an attempt to take a page away from everybody who maps it ended.
+enum class UnmapOutcome : u8 {
+  unmapped,  // no entry holds the frame any more, or none was there
+  held,      // somebody holds it (pinned for I/O): what was unmapped before that stays unmapped
+  locked,    // an area with VM_LOCKED maps it: nothing changed
+};
+
+// What reclaim asks of the owner of a mapping. Implemented by room space: this is the reverse map.
 class Mapper {
  public:
-  // Unmaps up to `count` mapped pages; outcome[i] tells whether pfns[i] is unmapped now. Pages
-  // that somebody holds stay mapped.
+  // Soft unmap, for machines without accessed bits: the entries stay and say "resident but
+  // unmapped", so that a touch is seen. Anonymous pages with one place. outcome[i] tells whether
+  // pfns[i] is unmapped now; pages that somebody holds stay mapped.
   virtual void unmap_pages(const Pfn* pfns, u32 count, bool* unmapped) = 0;
-  // The unmapped page now lives in `slot`: rewrites what maps it. The frame is the caller's.
+  // The softly unmapped page now lives in `slot`: rewrites what maps it. The frame is the caller's.
   virtual void replace_by_slot(Pfn pfn, SlotId slot) = 0;
-  // Reads and clears the accessed bit of a mapped page, on machines that have one.
+  // Takes the page away from everybody (Linux's try_to_unmap). Entries of a page in the swap cache
+  // become swap entries, each with a reference of the slot; entries of a page of the page cache
+  // become empty. Dirty bits of entries go to the page. The page's state is unmapped then.
+  virtual UnmapOutcome try_to_unmap(Pfn pfn) = 0;
+  // Reads and clears the accessed bits of all entries that map the page, on machines that have
+  // them; false elsewhere.
   virtual bool test_and_clear_young(Pfn pfn) = 0;
 
  protected:

@@ -28,6 +28,8 @@ class PageReclaim final : public Reclaimer {
   void page_touched(Pfn pfn) override { queues_.touched(pfn); }
   void page_removed(Pfn pfn) override { queues_.remove(pfn); }
   void page_added_unmapped(Pfn pfn) override { queues_.add_unmapped(pfn); }
+  void page_unmapped(Pfn) override {}
+  void page_written(Pfn, Status) override {}
   void page_locked(Pfn pfn) override { queues_.lock(pfn); }
   void page_unlocked(Pfn pfn) override { queues_.unlock(pfn); }
   void page_cold(Pfn pfn) override;

@@ -36,9 +36,9 @@ LruList& ThreeQueue::list_of(PageQueue queue) {
     case PageQueue::main: return main_;
     case PageQueue::unmapped: return unmapped_;
     case PageQueue::locked: return locked_;
-    case PageQueue::none: break;
+    default: break;
   }
-  SPW_PANIC("page is on no queue");
+  SPW_PANIC("page is on none of the three queues");
 }
 
 void ThreeQueue::add(Pfn pfn, Arrival arrival, u32 shadow) {

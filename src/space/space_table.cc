@@ -84,6 +84,8 @@ void SpaceTable::replace_by_slot(Pfn pfn, SlotId slot) {
   page.clear_rmap();
 }
 
+UnmapOutcome SpaceTable::try_to_unmap(Pfn) { SPW_PANIC("no shared frames yet"); }
+
 bool SpaceTable::test_and_clear_young(Pfn pfn) {
   if (!mm_->machine.features.accessed_bit) return false;
   Pte* pte = entry_of(pfn);

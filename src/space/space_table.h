@@ -33,6 +33,7 @@ class SpaceTable final : public Mapper {
 
   void unmap_pages(const Pfn* pfns, u32 count, bool* unmapped) override;
   void replace_by_slot(Pfn pfn, SlotId slot) override;
+  UnmapOutcome try_to_unmap(Pfn pfn) override;
   bool test_and_clear_young(Pfn pfn) override;
   // The entry that maps the page (which has a reverse mapping).
   Pte* entry_of(Pfn pfn);
