@@ -1,6 +1,7 @@
-// BlockDevice: where swap segments go. Requests are asynchronous: submit() returns at once and
-// the machine calls the request's sink, under the engine lock, when the transfer has ended.
-// A device may finish requests in any order. Thread safety: the engine lock.
+// BlockDevice: where swap segments, swap areas and file systems lie. Requests are asynchronous:
+// submit() returns at once and the machine calls the request's sink, under the engine lock, when
+// the transfer has ended. A device may finish requests in any order. Thread safety: the engine
+// lock.
 #pragma once
 
 #include "base/result.h"
@@ -26,7 +27,12 @@ class IoSink {
 };
 
 // One transfer between consecutive device pages and frames (at home, owned by the requester,
-// not mapped). Memory and frames must stay put until io_done.
+// not mapped). Memory and frames must stay put until io_done, and unmapped frames keep their
+// bytes. On machines with frame_bytes_while_mapped the frames of a write may be mapped, as those
+// of a file page that programs use: the device then sees some mixture of the bytes written
+// meanwhile, so who wants the last word clears the dirty bits before and writes again if they
+// are back. With shared_frames a frame may also be mapped while its write is in flight. Nobody
+// reads into a mapped frame.
 struct IoRequest {
   IoOp op = IoOp::read;
   u64 block = 0;  // first device page (4 KiB units)
@@ -45,6 +51,7 @@ class BlockDevice {
   // Requests submitted and not yet done.
   virtual u32 in_flight() const = 0;
 
+  // Only on Machine::swap_device, here and below.
   // Groups of processes that came from one fork share a device: a unit of the device (a
   // segment of kIoFramesMax pages) that this process claimed stays claimed while any of them
   // still refers to it.

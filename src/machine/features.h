@@ -15,6 +15,10 @@ struct Features {
   // The MMU can map one shared, read-only page of zeros (Pte::Kind::zero). The host must not:
   // the kernel would break such a mapping with a page of its own, outside the budget.
   bool zero_page = false;
+  // A frame may be mapped at several places at once, in one or several spaces, and a present
+  // entry may grant less than its area's protection (copy-on-write). Implies
+  // frame_bytes_while_mapped. Not on the host: there the page itself is at one place only.
+  bool shared_frames = false;
 };
 
 }  // namespace spillway

@@ -41,13 +41,21 @@ class BootMemory {
 };
 
 struct Machine {
+  static constexpr u32 kBlockDevicesMax = 8;
+
   Features features;
   Frames& frames;
   Mmu& mmu;
   Clock& clock;
   Cpus& cpus;
   BootMemory& boot;
-  BlockDevice* swap_device = nullptr;  // null: no disk tier
+  // The log-structured swap file's device, with segments to claim. Null: no disk tier.
+  BlockDevice* swap_device = nullptr;
+  // Plain devices, for swap areas with slots of their own and for file systems; the first
+  // block_device_count are there. Nobody claims segments on them, and pages that were never
+  // written read as zeros.
+  BlockDevice* block_devices[kBlockDevicesMax] = {};
+  u32 block_device_count = 0;
 };
 
 }  // namespace spillway

@@ -14,8 +14,10 @@ namespace spillway {
 class Mmu {
  public:
   // Maps frames [first, first+count), which are online and unmapped, at consecutive addresses
-  // from `va`, where nothing is mapped. Cannot fail: a machine that cannot go on stops the
-  // program with a message. Does not wake anybody who waits for the page; see wake().
+  // from `va`, where nothing is mapped. With shared_frames they may be mapped elsewhere, and the
+  // entries that the core stores may grant less than `prot`. Cannot fail: a machine that cannot
+  // go on stops the program with a message. Does not wake anybody who waits for the page; see
+  // wake().
   virtual void map(SpaceId space, VirtAddr va, Pfn first, u32 count, Prot prot) = 0;
 
   // Takes the mapping of `count` pages away and brings each frame's bytes home; frames[i] is the
@@ -24,7 +26,9 @@ class Mmu {
   virtual u32 unmap(SpaceId space, VirtAddr va, const Pfn* frames, u32 count, Prot prot) = 0;
 
   // As unmap, for pages whose contents nobody needs any more. Always succeeds; the frames'
-  // bytes are undefined afterwards. A frame of kNoPfn stands for the shared zero page.
+  // bytes are undefined afterwards, except with shared_frames, where they stay as they are: the
+  // frame may have other mappings or belong to a cache. A frame of kNoPfn stands for the shared
+  // zero page.
   virtual void drop(SpaceId space, VirtAddr va, const Pfn* frames, u32 count, Prot prot) = 0;
 
   // Moves the mappings of `count` pages, all present, to consecutive addresses from `to`,
@@ -37,6 +41,13 @@ class Mmu {
   // ranges have: machines need not forbid anything there, because nothing is or will be mapped.
   // Fails with no_memory when the machine has run out of room for the split, changing nothing.
   virtual Status protect(SpaceId space, VirtAddr start, PageCount count, Prot prot) = 0;
+
+  // The core has rewritten rights, accessed bits or dirty bits of present entries of the run;
+  // the frames are the same, and no entry grants more than its area's protection. Translations
+  // that a CPU remembers from before must go: until this call a program may still write through
+  // a right that was taken away, and a write may leave a cleared dirty bit clear. Only called on
+  // machines with shared_frames, accessed_bit or dirty_bit.
+  virtual void refresh(SpaceId space, VirtAddr va, u32 count) = 0;
 
   // The range had been given to a foreign mapping (a file mapped over managed memory by the
   // program); it is managed again from now on, with nothing mapped in it.

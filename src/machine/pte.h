@@ -70,6 +70,7 @@ class Pte {
   constexpr bool accessed() const { return (bits_ & kAccessed) != 0; }
   constexpr bool dirty() const { return (bits_ & kDirty) != 0; }
   constexpr bool readahead() const { return (bits_ & kReadahead) != 0; }
+  constexpr Pte with_writable(bool on) const { return with(kWritable, on); }
   constexpr Pte with_accessed(bool on) const { return with(kAccessed, on); }
   constexpr Pte with_dirty(bool on) const { return with(kDirty, on); }
   constexpr Pte with_readahead(bool on) const { return with(kReadahead, on); }

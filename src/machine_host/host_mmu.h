@@ -49,6 +49,8 @@ class HostMmu final : public Mmu {
   void move(SpaceId space, VirtAddr from, VirtAddr to, const Pfn* frames, u32 count,
             Prot prot) override;
   Status protect(SpaceId space, VirtAddr start, PageCount count, Prot prot) override;
+  // The host has none of the features that this call is for.
+  void refresh(SpaceId space, VirtAddr va, u32 count) override;
   void restore(SpaceId space, VirtAddr start, PageCount count) override;
   void wake(SpaceId space, VirtAddr va, PageCount count) override;
   void set_root(SpaceId, Pfn) override {}

@@ -152,6 +152,10 @@ u64 HostMmu::debug_trap_count() const {
   return count;
 }
 
+void HostMmu::refresh(SpaceId, VirtAddr, u32) {
+  SPW_PANIC("host: refresh of entries on a machine whose MMU keeps no rights or bits in them");
+}
+
 void HostMmu::restore(SpaceId, VirtAddr start, PageCount count) {
   SPW_ASSERT(region_.start <= start.vpn() && start.vpn() + count.v <= region_.end);
   // Inaccessible until it is registered: a page that the kernel supplied by itself would be

@@ -19,4 +19,19 @@ constexpr const char* kTexts[] = {
 const char* name_of(Failure failure) { return kNames[static_cast<u32>(failure)]; }
 const char* describe(Failure failure) { return kTexts[static_cast<u32>(failure)]; }
 
+void FaultPlan::fail_block(Failure failure, u64 block) {
+  // Claims, quota and the like have no block.
+  SPW_ASSERT_LE(failure, Failure::write_no_space);
+  bad_blocks_.emplace(failure, block);
+}
+
+void FaultPlan::clear_block(u64 block) {
+  std::erase_if(bad_blocks_, [block](const auto& bad) { return bad.second == block; });
+}
+
+bool FaultPlan::has_bad_block(Failure failure, u64 block, u32 count) const {
+  const auto it = bad_blocks_.lower_bound({failure, block});
+  return it != bad_blocks_.end() && it->first == failure && it->second - block < count;
+}
+
 }  // namespace spillway

@@ -1,10 +1,14 @@
-// FaultPlan: failures on demand. A test arms a kind of failure for the Nth opportunity from now;
-// the parts of the machine ask at each opportunity whether it fails. Not thread-safe.
+// FaultPlan: failures on demand. A test arms a kind of failure for the Nth opportunity from now,
+// or marks blocks of a device as bad; the parts of the machine ask at each opportunity whether it
+// fails. Each block device beside the swap device has a plan of its own. Not thread-safe.
 #pragma once
 
 #include <array>
+#include <set>
+#include <utility>
 
 #include "base/assert.h"
+#include "machine/block_device.h"
 
 namespace spillway {
 
@@ -34,21 +38,34 @@ const char* describe(Failure failure);
 
 class FaultPlan {
  public:
+  static constexpr u64 kAlways = ~u64{0};  // as `times`: until disarmed
+
   // From the `nth` opportunity on (1 = the next), `times` opportunities fail. Replaces what was
   // armed for this kind.
   void arm(Failure failure, u64 nth, u64 times = 1) {
     SPW_ASSERT_NE(nth, 0U);
-    Armed& a = armed_[static_cast<u32>(failure)];
+    Armed& a = at(failure);
     a.skip = nth - 1;
     a.times = times;
   }
+  void disarm(Failure failure) { at(failure).skip = at(failure).times = 0; }
   void disarm_all() {
     for (Armed& a : armed_) a.skip = a.times = 0;
+    bad_blocks_.clear();
   }
+
+  // Every transfer that touches `block` of the plan's device fails in this way until it is
+  // cleared; only for failures of transfers. By IoOp: with an I/O error, nothing transferred.
+  void fail_block(Failure failure, u64 block);
+  void fail_block(IoOp op, u64 block) {
+    fail_block(op == IoOp::read ? Failure::read_io : Failure::write_io, block);
+  }
+  void clear_block(u64 block);
+  void clear_blocks() { bad_blocks_.clear(); }
 
   // An opportunity: whether it fails.
   bool fires(Failure failure) {
-    Armed& a = armed_[static_cast<u32>(failure)];
+    Armed& a = at(failure);
     if (a.times == 0) return false;
     if (a.skip != 0) {
       --a.skip;
@@ -58,9 +75,18 @@ class FaultPlan {
     ++a.fired;
     return true;
   }
+  // The same for a transfer of [block, block+count): a bad block among them makes it fail. The
+  // transfer counts as an opportunity all the same.
+  bool fires(Failure failure, u64 block, u32 count) {
+    if (fires(failure)) return true;
+    if (!has_bad_block(failure, block, count)) return false;
+    ++at(failure).fired;
+    return true;
+  }
 
   // How often this kind of failure has happened.
   u64 fired(Failure failure) const { return armed_[static_cast<u32>(failure)].fired; }
+  // Whether opportunities are still to fail; bad blocks are not counted.
   bool armed(Failure failure) const { return armed_[static_cast<u32>(failure)].times != 0; }
 
  private:
@@ -69,7 +95,11 @@ class FaultPlan {
     u64 times = 0;  // failures still to come after them
     u64 fired = 0;
   };
+  Armed& at(Failure failure) { return armed_[static_cast<u32>(failure)]; }
+  bool has_bad_block(Failure failure, u64 block, u32 count) const;
+
   std::array<Armed, kFailureCount> armed_;
+  std::set<std::pair<Failure, u64>> bad_blocks_;
 };
 
 }  // namespace spillway

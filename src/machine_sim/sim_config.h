@@ -2,6 +2,8 @@
 // for call: every random choice comes from `seed`.
 #pragma once
 
+#include <vector>
+
 #include "base/units.h"
 #include "machine/features.h"
 
@@ -13,12 +15,17 @@ struct SimConfig {
   u32 cpus = 2;
   // All that the software MMU can do; each bit can be off to imitate a poorer machine. With
   // frame_bytes_while_mapped off, mapping moves a frame's bytes away, as on the host.
-  Features features{
-      .accessed_bit = true, .dirty_bit = true, .frame_bytes_while_mapped = true, .zero_page = true};
+  Features features{.accessed_bit = true,
+                    .dirty_bit = true,
+                    .frame_bytes_while_mapped = true,
+                    .zero_page = true,
+                    .shared_frames = true};
   // Frames that the shared budget grants in all; SimFrames::set_budget changes it at run time.
   PageCount budget{~u64{0}};
   // Size of the swap device; 0 = the machine has none.
   PageCount disk_pages{0};
+  // Sizes in pages of the plain block devices, at most Machine::kBlockDevicesMax, none empty.
+  std::vector<u64> block_pages;
   // Virtual time of one transfer, drawn per request: those of an SSD. Equal values keep order.
   u64 disk_latency_min_ns = 20'000;
   u64 disk_latency_max_ns = 200'000;

@@ -1,37 +1,40 @@
 #include "machine_sim/sim_disk.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <cstring>
-
-#include "base/hash.h"
 
 namespace spillway {
 
-SimDisk::SimDisk(const SimConfig& config, SimFrames& frames, FaultPlan& plan, const u64& now_ns)
-    : frames_(frames),
+SimDisk::SimDisk(const SimConfig& config, u32 number, SimFrames& frames, FaultPlan& plan,
+                 const u64& now_ns)
+    : number_(number),
+      frames_(frames),
       plan_(plan),
       now_ns_(now_ns),
-      prng_(mix64(config.seed ^ 0xd15c)),
+      // The swap device's stream is the same whether there are other devices or not.
+      prng_(mix64(config.seed ^ 0xd15c ^ (u64{number + 1} << 32))),
       latency_min_ns_(config.disk_latency_min_ns),
-      latency_max_ns_(config.disk_latency_max_ns),
-      segments_max_(config.disk_pages.v / kIoFramesMax),
-      segments_(segments_max_) {
+      latency_max_ns_(config.disk_latency_max_ns) {
   SPW_ASSERT_LE(latency_min_ns_, latency_max_ns_);
-  size_ = PageCount(segments_max_ * kIoFramesMax);
-}
-
-u64 SimDisk::buffer_checksum(const IoRequest& request) const {
-  u64 sum = 0;
-  for (u32 i = 0; i < request.count; ++i) {
-    sum = checksum64(frames_.bytes(request.frames[i]), kPageSize, sum);
+  if (is_plain()) {
+    std::snprintf(name_, sizeof name_, "block%u", number);
+    size_ = PageCount(config.block_pages[number]);
+  } else {
+    std::snprintf(name_, sizeof name_, "swap");
+    segments_max_ = config.disk_pages.v / kIoFramesMax;
+    segments_.resize(segments_max_);
+    size_ = PageCount(segments_max_ * kIoFramesMax);
   }
-  return sum;
 }
 
 void SimDisk::check_request(const IoRequest& request) const {
   const u64 end = request.block + request.count;
-  for (u64 s = request.block / kIoFramesMax; s * kIoFramesMax < end; ++s) {
-    SPW_ASSERT(segments_[s].mine);
-    if (request.op == IoOp::write) SPW_ASSERT_EQ(segments_[s].relatives, 0U);
+  if (!is_plain()) {
+    for (u64 s = request.block / kIoFramesMax; s * kIoFramesMax < end; ++s) {
+      SPW_ASSERT(segments_[s].mine);
+      if (request.op == IoOp::write) SPW_ASSERT_EQ(segments_[s].relatives, 0U);
+    }
   }
   for (const auto& [due, transfer] : queue_) {
     const IoRequest& other = *transfer.request;
@@ -46,82 +49,125 @@ void SimDisk::submit(IoRequest& request) {
   SPW_ASSERT(request.sink != nullptr);
   SPW_ASSERT_LE(1U, request.count);
   SPW_ASSERT_LE(request.count, kIoFramesMax);
-  const bool inside = request.block <= size_.v && request.count <= size_.v - request.block;
-  if (inside) check_request(request);
+  if (inside(request)) check_request(request);
+  Transfer transfer{&request, nullptr};
+  if (request.op == IoOp::write) {
+    transfer.bytes = std::make_unique_for_overwrite<u8[]>(request.count * kPageSize);
+  }
   for (u32 i = 0; i < request.count; ++i) {
-    frames_.begin_io(request.frames[i]);
+    frames_.begin_io(request.frames[i], request.op);
+    u8* frame = frames_.bytes(request.frames[i]);
     // A manager that reads the buffer before io_done sees the pattern, not the old contents.
     if (request.op == IoOp::read) {
-      std::memset(frames_.bytes(request.frames[i]), SimFrames::kReadingPattern, kPageSize);
+      std::memset(frame, SimFrames::kReadingPattern, kPageSize);
+    } else {
+      std::memcpy(&transfer.bytes[i * kPageSize], frame, kPageSize);
     }
   }
   const u64 due = now_ns_ + prng_.between(latency_min_ns_, latency_max_ns_);
-  queue_.emplace(due, Transfer{&request, buffer_checksum(request)});
+  queue_.emplace(due, std::move(transfer));
 }
 
 u64 SimDisk::next_completion_ns() const { return queue_.empty() ? ~u64{0} : queue_.begin()->first; }
 
+void SimDisk::check_buffer(Transfer& transfer) {
+  const IoRequest& request = *transfer.request;
+  for (u32 i = 0; i < request.count; ++i) {
+    const u8* frame = frames_.bytes(request.frames[i]);
+    if (request.op == IoOp::read) {
+      if (!all_bytes_are(frame, SimFrames::kReadingPattern)) {
+        SPW_PANIC("sim: a buffer changed while its request was in flight");
+      }
+      continue;
+    }
+    u8* bytes = &transfer.bytes[i * kPageSize];
+    if (frames_.mapped_during_io(request.frames[i])) {
+      u64 draw = prng_.next();
+      for (u64 at = 0; at < kPageSize; at += kSectorSize, draw >>= 1) {
+        if ((draw & 1) != 0) std::memcpy(bytes + at, frame + at, kSectorSize);
+      }
+    } else if (std::memcmp(bytes, frame, kPageSize) != 0) {
+      SPW_PANIC("sim: a buffer changed while its request was in flight");
+    }
+  }
+}
+
 bool SimDisk::complete_one() {
   if (queue_.empty()) return false;
-  const Transfer transfer = queue_.begin()->second;
+  Transfer transfer = std::move(queue_.begin()->second);
   queue_.erase(queue_.begin());
   IoRequest& request = *transfer.request;
-  if (buffer_checksum(request) != transfer.checksum) {
-    SPW_PANIC("sim: a buffer changed while its request was in flight");
-  }
-  for (u32 i = 0; i < request.count; ++i) frames_.end_io(request.frames[i]);
+  check_buffer(transfer);
+  for (u32 i = 0; i < request.count; ++i) frames_.end_io(request.frames[i], request.op);
   Status status = Error::invalid;
-  if (request.block <= size_.v && request.count <= size_.v - request.block) {
-    status = request.op == IoOp::write ? finish_write(request) : finish_read(request);
+  if (inside(request)) {
+    status = request.op == IoOp::write ? finish_write(transfer) : finish_read(request);
   }
   request.sink->io_done(request, status);
   return true;
 }
 
-void SimDisk::store_blocks(const IoRequest& request, u64 bytes) {
-  for (u32 i = 0; u64{i} * kPageSize < bytes; ++i) {
-    Page& page = blocks_[request.block + i];
-    if (page == nullptr) {
-      page = std::make_unique<u8[]>(kPageSize);
-      std::memset(page.get(), kUnwrittenPattern, kPageSize);
-    }
-    const u64 rest = bytes - u64{i} * kPageSize;
-    std::memcpy(page.get(), frames_.bytes(request.frames[i]), rest < kPageSize ? rest : kPageSize);
+SimDisk::Page& SimDisk::page_of(u64 block) {
+  Page& page = blocks_[block];
+  if (page == nullptr) {
+    page = std::make_unique_for_overwrite<u8[]>(kPageSize);
+    std::memset(page.get(), unwritten(), kPageSize);
+  }
+  return page;
+}
+
+void SimDisk::store_blocks(const Transfer& transfer, u64 bytes) {
+  for (u64 done = 0; done < bytes; done += kPageSize) {
+    Page& page = page_of(transfer.request->block + done / kPageSize);
+    std::memcpy(page.get(), &transfer.bytes[done], std::min(bytes - done, kPageSize));
   }
 }
 
-Status SimDisk::finish_write(const IoRequest& request) {
-  const u64 bytes = u64{request.count} * kPageSize;
-  if (plan_.fires(Failure::write_no_space)) return Error::no_space;
-  if (plan_.fires(Failure::write_io)) return Error::io;
-  if (plan_.fires(Failure::write_torn)) {
-    store_blocks(request, bytes / 2);
+Status SimDisk::finish_write(const Transfer& transfer) {
+  const IoRequest& r = *transfer.request;
+  const u64 bytes = u64{r.count} * kPageSize;
+  if (plan_.fires(Failure::write_no_space, r.block, r.count)) return Error::no_space;
+  if (plan_.fires(Failure::write_io, r.block, r.count)) return Error::io;
+  if (plan_.fires(Failure::write_torn, r.block, r.count)) {
+    store_blocks(transfer, bytes / 2);
     return Error::io;
   }
-  if (plan_.fires(Failure::write_lost)) {
-    store_blocks(request, bytes / 2);
-    damaged_ += request.count - request.count / 2;
+  if (plan_.fires(Failure::write_lost, r.block, r.count)) {
+    store_blocks(transfer, bytes / 2);
+    damaged_ += r.count - r.count / 2;
     return kOk;
   }
-  store_blocks(request, bytes);
+  store_blocks(transfer, bytes);
   return kOk;
 }
 
 Status SimDisk::finish_read(const IoRequest& request) {
-  if (plan_.fires(Failure::read_io)) return Error::io;
-  if (plan_.fires(Failure::read_flip)) {
-    flip_bit(request.block + prng_.below(request.count), prng_.below(kPageSize * 8));
+  const u64 block = request.block;
+  if (plan_.fires(Failure::read_io, block, request.count)) return Error::io;
+  if (plan_.fires(Failure::read_flip, block, request.count)) {
+    flip_bit(block + prng_.below(request.count), prng_.below(kPageSize * 8));
   }
   for (u32 i = 0; i < request.count; ++i) {
     u8* frame = frames_.bytes(request.frames[i]);
-    const auto it = blocks_.find(request.block + i);
-    if (it == blocks_.end()) {
-      std::memset(frame, kUnwrittenPattern, kPageSize);
+    const u8* page = stored(block + i);
+    if (page == nullptr) {
+      std::memset(frame, unwritten(), kPageSize);
     } else {
-      std::memcpy(frame, it->second.get(), kPageSize);
+      std::memcpy(frame, page, kPageSize);
     }
   }
   return kOk;
+}
+
+const u8* SimDisk::stored(u64 block) const {
+  SPW_ASSERT_LT(block, size_.v);
+  const auto it = blocks_.find(block);
+  return it == blocks_.end() ? nullptr : it->second.get();
+}
+
+void SimDisk::store(u64 block, const void* page) {
+  SPW_ASSERT_LT(block, size_.v);
+  std::memcpy(page_of(block).get(), page, kPageSize);
 }
 
 void SimDisk::flip_bit(u64 block, u64 bit) {
@@ -131,7 +177,14 @@ void SimDisk::flip_bit(u64 block, u64 bit) {
   ++damaged_;
 }
 
+const SimDisk::Segment& SimDisk::segment(u64 index) const {
+  if (is_plain()) SPW_PANIC("sim: a segment of a plain device");
+  SPW_ASSERT_LT(index, segments_.size());
+  return segments_[index];
+}
+
 Result<u64> SimDisk::claim_segment() {
+  if (is_plain()) SPW_PANIC("sim: a segment of a plain device");
   if (plan_.fires(Failure::claim_segment)) return Error::no_space;
   if (claimed_ >= segments_max_) return Error::no_space;
   for (u64 s = 0; s < segments_.size(); ++s) {
@@ -143,17 +196,16 @@ Result<u64> SimDisk::claim_segment() {
   return Error::no_space;
 }
 
-void SimDisk::forget_segment(u64 segment) {
-  for (u64 i = 0; i < kIoFramesMax; ++i) blocks_.erase(segment * kIoFramesMax + i);
+void SimDisk::forget_segment(u64 index) {
+  for (u64 i = 0; i < kIoFramesMax; ++i) blocks_.erase(index * kIoFramesMax + i);
 }
 
-void SimDisk::release_segment(u64 segment) {
-  SPW_ASSERT_LT(segment, segments_.size());
-  Segment& s = segments_[segment];
+void SimDisk::release_segment(u64 index) {
+  Segment& s = segment(index);
   SPW_ASSERT(s.mine);
   for (const auto& [due, transfer] : queue_) {
     const IoRequest& r = *transfer.request;
-    const u64 first = segment * kIoFramesMax;
+    const u64 first = index * kIoFramesMax;
     const bool overlaps = r.block < first + kIoFramesMax && first < r.block + r.count;
     if (overlaps && r.op == IoOp::write) {
       SPW_PANIC("sim: a segment is released while a write to it is in flight");
@@ -161,24 +213,20 @@ void SimDisk::release_segment(u64 segment) {
   }
   s.mine = false;
   --claimed_;
-  if (s.free()) forget_segment(segment);
+  if (s.free()) forget_segment(index);
 }
 
-bool SimDisk::sole_owner(u64 segment) const {
-  SPW_ASSERT_LT(segment, segments_.size());
-  return segments_[segment].mine && segments_[segment].relatives == 0;
+bool SimDisk::sole_owner(u64 index) const {
+  const Segment& s = segment(index);
+  return s.mine && s.relatives == 0;
 }
 
-void SimDisk::add_relative(u64 segment) {
-  SPW_ASSERT_LT(segment, segments_.size());
-  ++segments_[segment].relatives;
-}
+void SimDisk::add_relative(u64 index) { ++segment(index).relatives; }
 
-void SimDisk::remove_relative(u64 segment) {
-  SPW_ASSERT_LT(segment, segments_.size());
-  Segment& s = segments_[segment];
+void SimDisk::remove_relative(u64 index) {
+  Segment& s = segment(index);
   SPW_ASSERT_NE(s.relatives, 0U);
-  if (--s.relatives == 0 && !s.mine) forget_segment(segment);
+  if (--s.relatives == 0 && !s.mine) forget_segment(index);
 }
 
 }  // namespace spillway

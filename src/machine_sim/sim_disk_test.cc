@@ -15,14 +15,15 @@ constexpr u32 kFrames = 64;
 
 class SimDiskTest : IoSink {
  public:
-  explicit SimDiskTest(u64 seed = 1) : sim(config(seed)) {
+  explicit SimDiskTest(u64 seed = 1, bool shared = true) : sim(config(seed, shared)) {
     sim.frames().acquire_quota(PageCount(kFrames));
     SPW_ASSERT(sim.frames().bring_online(Pfn(0), PageCount(kFrames)).ok());
     segment = sim.disk().claim_segment().value();
   }
-  static SimConfig config(u64 seed) {
+  static SimConfig config(u64 seed, bool shared) {
     SimConfig c;
     c.seed = seed;
+    c.features.shared_frames = shared;
     c.frames = PageCount(kFrames);
     c.disk_pages = PageCount(4 * kIoFramesMax);
     return c;
@@ -158,7 +159,7 @@ TEST(SimDisk, segments_run_out_and_relatives_keep_them) {
 
 TEST(SimDiskDeathTest, careless_use_is_a_panic) {
   print_panics();
-  SimDiskTest t;
+  SimDiskTest t(1, false);
   t.submit(IoOp::write, 0, 0, 2);
   EXPECT_DEATH(t.submit(IoOp::read, 1, 8, 1), "overlap");
   EXPECT_DEATH(t.sim.disk().release_segment(t.segment), "while a write to it is in flight");

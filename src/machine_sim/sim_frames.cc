@@ -15,6 +15,7 @@ void SimFrames::FreeBytes::operator()(void* p) const { std::free(p); }
 SimFrames::SimFrames(const SimConfig& config, FaultPlan& plan)
     : plan_(plan),
       prng_(mix64(config.seed ^ 0xf7a3e5)),
+      features_(config.features),
       short_one_in_(config.quota_short_one_in),
       budget_(config.budget),
       frames_(config.frames.v) {
@@ -93,28 +94,51 @@ void SimFrames::take_offline(Pfn first, PageCount count) {
 
 void SimFrames::begin_mapping(Pfn pfn) {
   Frame& f = frame(pfn);
-  SPW_ASSERT(f.state == State::home);
-  SPW_ASSERT_EQ(f.transfers, 0U);
+  if (f.state == State::mapped) {
+    if (!features_.shared_frames) SPW_PANIC("sim: mapping a frame that is mapped already");
+  } else {
+    SPW_ASSERT(f.state == State::home);
+  }
+  SPW_ASSERT_EQ(f.reads, 0U);
+  if (f.transfers != 0) {
+    // Without sharing, a frame that a device works on is not handed to a program meanwhile.
+    if (!features_.shared_frames) SPW_PANIC("sim: mapping a frame with transfers in flight");
+    f.mapped_during_io = true;
+  }
+  ++f.mappings;
   f.state = State::mapped;
 }
 
 void SimFrames::end_mapping(Pfn pfn) {
   Frame& f = frame(pfn);
   SPW_ASSERT(f.state == State::mapped);
-  f.state = State::home;
+  SPW_ASSERT_NE(f.mappings, 0U);
+  if (--f.mappings == 0) f.state = State::home;
 }
 
-void SimFrames::begin_io(Pfn pfn) {
+void SimFrames::begin_io(Pfn pfn, IoOp op) {
   Frame& f = frame(pfn);
-  SPW_ASSERT(f.state == State::home);
+  if (f.state == State::mapped) {
+    if (op == IoOp::read) SPW_PANIC("sim: a read into a mapped frame");
+    if (!features_.frame_bytes_while_mapped) SPW_PANIC("sim: a transfer from a mapped frame");
+    f.mapped_during_io = true;
+  } else {
+    SPW_ASSERT(f.state == State::home);
+  }
   ++f.transfers;
+  f.reads = static_cast<u16>(f.reads + (op == IoOp::read ? 1 : 0));
 }
 
-void SimFrames::end_io(Pfn pfn) {
+void SimFrames::end_io(Pfn pfn, IoOp op) {
   Frame& f = frame(pfn);
-  SPW_ASSERT(f.state == State::home);
+  SPW_ASSERT(f.state != State::offline);
   SPW_ASSERT_NE(f.transfers, 0U);
   --f.transfers;
+  if (op == IoOp::read) {
+    SPW_ASSERT_NE(f.reads, 0U);
+    --f.reads;
+  }
+  if (f.transfers == 0) f.mapped_during_io = false;
 }
 
 }  // namespace spillway

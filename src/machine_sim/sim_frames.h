@@ -3,7 +3,9 @@
 //
 // Invariants, each asserted where it could break:
 //   I1  frames online <= quota granted <= frames
-//   I2  a frame is offline, at home, or mapped exactly once; only frames at home take part in I/O
+//   I2  a frame is offline, at home, or mapped: exactly once, with shared_frames any number of
+//       times. Frames at home take part in I/O; mapped ones may be written to a device where
+//       frame_bytes_while_mapped, and be mapped meanwhile where shared_frames
 //   I3  bytes that nobody may touch hold a pattern: offline frames 0xDF, home bytes of mapped
 //       frames (host imitation) 0xDB; a pattern that was disturbed is a panic
 // Cost: every call is O(pages named). Not thread-safe.
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "base/prng.h"
+#include "machine/block_device.h"
 #include "machine/frames.h"
 #include "machine_sim/fault_plan.h"
 #include "machine_sim/sim_config.h"
@@ -49,19 +52,27 @@ class SimFrames final : public Frames {
   PageCount online() const { return online_; }
   State state(Pfn pfn) const { return frame(pfn).state; }
 
-  // For the MMU: the frame's mapping begins and ends.
+  // For the MMU: a mapping of the frame begins and ends. They nest with shared_frames; the frame
+  // is home again when the last one goes.
   void begin_mapping(Pfn pfn);
   void end_mapping(Pfn pfn);
-  // For devices: a transfer from or to the frame begins and ends.
-  void begin_io(Pfn pfn);
-  void end_io(Pfn pfn);
+  u32 mappings(Pfn pfn) const { return frame(pfn).mappings; }
+  // For devices: a transfer from (write) or to (read) the frame begins and ends.
+  void begin_io(Pfn pfn, IoOp op);
+  void end_io(Pfn pfn, IoOp op);
   bool in_io(Pfn pfn) const { return frame(pfn).transfers != 0; }
+  // Whether the frame was mapped at some moment since its present transfers began, so that a
+  // program may have changed its bytes under the device.
+  bool mapped_during_io(Pfn pfn) const { return frame(pfn).mapped_during_io; }
 
  private:
   struct Frame {
     State state = State::offline;
     bool patterned = false;  // the offline pattern was written; fresh arenas are not touched
-    u16 transfers = 0;
+    bool mapped_during_io = false;
+    u16 transfers = 0;  // reads and writes
+    u16 reads = 0;
+    u32 mappings = 0;
   };
   struct FreeBytes {
     void operator()(void* p) const;
@@ -71,6 +82,7 @@ class SimFrames final : public Frames {
 
   FaultPlan& plan_;
   Prng prng_;
+  const Features features_;
   const u32 short_one_in_;
   PageCount budget_;
   PageCount granted_{0};

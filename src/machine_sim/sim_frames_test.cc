@@ -96,9 +96,49 @@ TEST(SimFramesDeathTest, misuse_is_a_panic) {
   EXPECT_DEATH((void)frames.bring_online(Pfn(1), PageCount(1)), "State::offline");
   EXPECT_DEATH(frames.take_offline(Pfn(1), PageCount(2)), "State::home");
   EXPECT_DEATH(frames.release_quota(PageCount(3)), "granted_ - online_");
-  frames.begin_io(Pfn(0));
+  frames.begin_io(Pfn(0), IoOp::read);
   EXPECT_DEATH(frames.take_offline(Pfn(0), PageCount(1)), "transfers");
-  EXPECT_DEATH(frames.begin_mapping(Pfn(0)), "transfers");
+  EXPECT_DEATH(frames.begin_mapping(Pfn(0)), "reads");
+  EXPECT_DEATH(frames.end_mapping(Pfn(1)), "State::mapped");
+}
+
+TEST(SimFrames, mappings_nest_where_frames_are_shared) {
+  FaultPlan plan;
+  SimFrames frames(config(), plan);
+  frames.acquire_quota(PageCount(1));
+  ASSERT_TRUE(frames.bring_online(Pfn(0), PageCount(1)).ok());
+  frames.begin_mapping(Pfn(0));
+  frames.begin_mapping(Pfn(0));
+  EXPECT_EQ(frames.mappings(Pfn(0)), 2U);
+  frames.end_mapping(Pfn(0));
+  EXPECT_EQ(frames.state(Pfn(0)), SimFrames::State::mapped);
+  frames.end_mapping(Pfn(0));
+  EXPECT_EQ(frames.state(Pfn(0)), SimFrames::State::home);
+  EXPECT_EQ(frames.mappings(Pfn(0)), 0U);
+}
+
+TEST(SimFramesDeathTest, frames_that_are_not_shared_have_one_user) {
+  print_panics();
+  FaultPlan plan;
+  SimConfig c = config();
+  c.features.shared_frames = false;
+  SimFrames frames(c, plan);
+  frames.acquire_quota(PageCount(2));
+  ASSERT_TRUE(frames.bring_online(Pfn(0), PageCount(2)).ok());
+  frames.begin_mapping(Pfn(0));
+  EXPECT_DEATH(frames.begin_mapping(Pfn(0)), "mapped already");
+  EXPECT_DEATH(frames.begin_io(Pfn(0), IoOp::read), "read into a mapped frame");
+  frames.begin_io(Pfn(0), IoOp::write);
+  EXPECT_TRUE(frames.mapped_during_io(Pfn(0)));
+  frames.begin_io(Pfn(1), IoOp::write);
+  EXPECT_DEATH(frames.begin_mapping(Pfn(1)), "transfers in flight");
+
+  c.features.frame_bytes_while_mapped = false;
+  SimFrames host(c, plan);
+  host.acquire_quota(PageCount(1));
+  ASSERT_TRUE(host.bring_online(Pfn(0), PageCount(1)).ok());
+  host.begin_mapping(Pfn(0));
+  EXPECT_DEATH(host.begin_io(Pfn(0), IoOp::write), "transfer from a mapped frame");
 }
 
 TEST(SimFramesDeathTest, writing_an_offline_frame_is_found_when_it_comes_online) {

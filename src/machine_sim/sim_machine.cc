@@ -38,23 +38,66 @@ SimMachine::SimMachine(const SimConfig& config)
       mmu_(config, frames_, plan_),
       machine_{config.features, frames_, mmu_, clock_, cpus_, boot_, nullptr} {
   SPW_ASSERT_NE(config.cpus, 0U);
+  SPW_ASSERT(!config.features.shared_frames || config.features.frame_bytes_while_mapped);
+  SPW_ASSERT_LE(config.block_pages.size(), Machine::kBlockDevicesMax);
   if (config.disk_pages.v != 0) {
-    disk_.emplace(config, frames_, plan_, clock_.time());
+    disk_.emplace(config, SimDisk::kSwap, frames_, plan_, clock_.time());
     machine_.swap_device = &*disk_;
   }
+  for (u32 i = 0; i < config.block_pages.size(); ++i) {
+    SPW_ASSERT_NE(config.block_pages[i], 0U);
+    machine_.block_devices[i] = &blocks_.emplace_back(config_, i, frames_, clock_.time()).disk;
+  }
+  machine_.block_device_count = block_count();
+}
+
+SimDisk* SimMachine::find_disk(std::string_view name) {
+  if (disk_.has_value() && name == disk_->name()) return &*disk_;
+  for (Block& b : blocks_) {
+    if (name == b.disk.name()) return &b.disk;
+  }
+  return nullptr;
+}
+
+void SimMachine::disarm_all() {
+  plan_.disarm_all();
+  for (Block& b : blocks_) b.plan.disarm_all();
+}
+
+u32 SimMachine::pending() const {
+  u32 requests = disk_.has_value() ? disk_->in_flight() : 0;
+  for (const Block& b : blocks_) requests += b.disk.in_flight();
+  return requests;
+}
+
+SimDisk* SimMachine::first_due() {
+  SimDisk* first = nullptr;
+  u64 due = ~u64{0};  // of a device without requests
+  auto look = [&](SimDisk& disk) {
+    if (disk.next_completion_ns() >= due) return;
+    due = disk.next_completion_ns();
+    first = &disk;
+  };
+  if (disk_.has_value()) look(*disk_);
+  for (Block& b : blocks_) look(b.disk);
+  return first;
 }
 
 void SimMachine::advance(u64 ns) {
   const u64 until = clock_.time() + ns;
-  while (disk_.has_value() && disk_->next_completion_ns() <= until) complete_one();
+  for (SimDisk* disk = first_due(); disk != nullptr && disk->next_completion_ns() <= until;
+       disk = first_due()) {
+    complete_one();
+  }
   clock_.set(std::max(until, clock_.time()));
 }
 
 bool SimMachine::complete_one() {
-  if (!disk_.has_value() || disk_->in_flight() == 0) return false;
+  SimDisk* disk = first_due();
+  if (disk == nullptr) return false;
   // A request submitted by a sink during advance() may be due at once, never in the past.
-  clock_.set(std::max(clock_.time(), disk_->next_completion_ns()));
-  return disk_->complete_one();
+  clock_.set(std::max(clock_.time(), disk->next_completion_ns()));
+  return disk->complete_one();
 }
 
 template <class Try>
@@ -82,6 +125,12 @@ SimAccess SimMachine::store(FaultSink& sink, SpaceId space, VirtAddr va, const v
                             u64 bytes, u32 attempt) {
   return retry(sink, space, bytes, attempt,
                [&] { return mmu_.store(cpus_.current(), space, va, data, bytes); });
+}
+
+SimAccess SimMachine::fetch(FaultSink& sink, SpaceId space, VirtAddr va, void* out, u64 bytes,
+                            u32 attempt) {
+  return retry(sink, space, bytes, attempt,
+               [&] { return mmu_.fetch(cpus_.current(), space, va, out, bytes); });
 }
 
 }  // namespace spillway

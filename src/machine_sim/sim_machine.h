@@ -3,7 +3,9 @@
 // time passes in advance() and complete_one() only, and there is one thread.
 #pragma once
 
+#include <deque>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "machine/fault_sink.h"
@@ -75,18 +77,30 @@ class SimMachine {
   SimBoot& boot() { return boot_; }
   const SimFrames& frames() const { return frames_; }
   FaultPlan& failures() { return plan_; }
-  // Only on machines with disk_pages != 0.
+  // The swap device; only on machines with disk_pages != 0. Its failures are those of the
+  // machine, failures().
   SimDisk& disk() { return *disk_; }
   const SimMmu& mmu() const { return mmu_; }
   const FaultPlan& failures() const { return plan_; }
   const SimDisk& disk() const { return *disk_; }
   bool has_disk() const { return disk_.has_value(); }
+  // The plain block devices, each with a FaultPlan of its own.
+  u32 block_count() const { return static_cast<u32>(blocks_.size()); }
+  SimDisk& block(u32 i) { return blocks_[i].disk; }
+  const SimDisk& block(u32 i) const { return blocks_[i].disk; }
+  // The device of this name ("swap", "block0", ...); null when there is none.
+  SimDisk* find_disk(std::string_view name);
+  // Every failure that was armed anywhere is called off.
+  void disarm_all();
 
-  // Lets `ns` pass and ends the requests that fall due meanwhile, each at its own time.
+  // Lets `ns` pass and ends the requests that fall due meanwhile, each at its own time. Of two
+  // devices with requests due at the same moment the swap device is first, then the plain ones
+  // in order of their numbers.
   void advance(u64 ns);
   // Moves the clock to the next completion and ends that request. False: none is in flight.
   bool complete_one();
-  u32 pending() const { return disk_.has_value() ? disk_->in_flight() : 0; }
+  // Requests in flight on all devices.
+  u32 pending() const;
 
   // An access by a program on the current CPU, with faults handed to `sink` until it succeeds or
   // the sink has another answer. After `wait` the caller completes an I/O and calls again with
@@ -95,8 +109,19 @@ class SimMachine {
                  u32 attempt = 0);
   SimAccess store(FaultSink& sink, SpaceId space, VirtAddr va, const void* data, u64 bytes,
                   u32 attempt = 0);
+  // As load, as what fetches instructions.
+  SimAccess fetch(FaultSink& sink, SpaceId space, VirtAddr va, void* out, u64 bytes,
+                  u32 attempt = 0);
 
  private:
+  struct Block {
+    Block(const SimConfig& config, u32 number, SimFrames& frames, const u64& now_ns)
+        : disk(config, number, frames, plan, now_ns) {}
+    FaultPlan plan;
+    SimDisk disk;
+  };
+  // The device whose next completion is first; null when nothing is in flight.
+  SimDisk* first_due();
   template <class Try>
   SimAccess retry(FaultSink& sink, SpaceId space, u64 bytes, u32 attempt, Try try_access);
 
@@ -108,6 +133,7 @@ class SimMachine {
   SimFrames frames_;
   SimMmu mmu_;
   std::optional<SimDisk> disk_;
+  std::deque<Block> blocks_;  // its elements never move
   Machine machine_;
 };
 

@@ -72,7 +72,8 @@ void SimMmu::take_away(SpaceId space, Vpn vpn, const Mapping& m, bool keep_bytes
     SPW_PANIC("sim: home bytes of a mapped frame were written");
   }
   if (!keep_bytes) {
-    std::memset(home, SimFrames::kDroppedPattern, kPageSize);
+    // A shared frame may have other mappings, or belong to a cache after the last of them.
+    if (!features_.shared_frames) std::memset(home, SimFrames::kDroppedPattern, kPageSize);
   } else if (m.bytes != nullptr) {
     std::memcpy(home, m.bytes.get(), kPageSize);
   }
@@ -143,6 +144,12 @@ Status SimMmu::protect(SpaceId space, VirtAddr start, PageCount count, Prot prot
   }
   flush_range(space, start.vpn(), count);
   return kOk;
+}
+
+void SimMmu::refresh(SpaceId space, VirtAddr va, u32 count) {
+  SPW_ASSERT(va.page_aligned());
+  SPW_ASSERT(features_.shared_frames || features_.accessed_bit || features_.dirty_bit);
+  flush_range(space, va.vpn(), PageCount(count));
 }
 
 void SimMmu::restore(SpaceId space, VirtAddr start, PageCount count) {

@@ -47,6 +47,7 @@ class SimMmu final : public Mmu {
   void move(SpaceId space, VirtAddr from, VirtAddr to, const Pfn* frames, u32 count,
             Prot prot) override;
   Status protect(SpaceId space, VirtAddr start, PageCount count, Prot prot) override;
+  void refresh(SpaceId space, VirtAddr va, u32 count) override;
   void restore(SpaceId space, VirtAddr start, PageCount count) override;
   void wake(SpaceId space, VirtAddr va, PageCount count) override;
   void set_root(SpaceId space, Pfn root) override;
@@ -68,8 +69,10 @@ class SimMmu final : public Mmu {
   // The core's entry for a page; none where a table is missing.
   Pte entry(SpaceId space, Vpn vpn) const;
   bool is_mapped(SpaceId space, Vpn vpn) const;
-  // Pages with a frame, those of the shared zero page not counted.
+  // Pages with a frame, a shared one counted at each; those of the zero page are not counted.
   u64 mapped_pages() const { return frames_mapped_; }
+  // Mappings that the frame has, in all spaces.
+  u32 mappings(Pfn pfn) const { return frames_.mappings(pfn); }
   u64 wakes() const { return wakes_; }
 
   // Whether the tables and the mirror agree (I2), both ways: O(tables + mapped pages).

@@ -19,7 +19,8 @@ Features poor() {
   return Features{.accessed_bit = false,
                   .dirty_bit = false,
                   .frame_bytes_while_mapped = false,
-                  .zero_page = false};
+                  .zero_page = false,
+                  .shared_frames = false};
 }
 
 // A machine with all frames online and tables written by hand.
@@ -174,7 +175,9 @@ TEST(SimMmu, busy_pages_repeat_with_the_seed) {
 }
 
 TEST(SimMmu, drop_loses_the_bytes_and_protect_can_fail) {
-  SimMmuTest t;
+  SimConfig c;
+  c.features.shared_frames = false;
+  SimMmuTest t(c);
   t.map(0, 0, Prot::read_write);
   const Pfn frame(0);
   t.mmu().drop(kSpace, t.at(0), &frame, 1, Prot::read_write);
@@ -246,7 +249,7 @@ TEST(SimMmuDeathTest, misuse_of_the_port_is_a_panic) {
   const Pfn zero(0);
   const Pfn wrong(5);
   EXPECT_DEATH(t.mmu().map(kSpace, t.at(0), Pfn(1), 1, Prot::read), "occupied address");
-  EXPECT_DEATH(t.mmu().map(kSpace, t.at(1), Pfn(0), 1, Prot::read), "State::home");
+  EXPECT_DEATH(t.mmu().map(kSpace, t.at(1), Pfn(0), 1, Prot::read), "mapped already");
   EXPECT_DEATH(t.mmu().drop(kSpace, t.at(0), &wrong, 1, Prot::read_write), "pfn");
   EXPECT_DEATH(t.unmap(0, 0, Prot::read), "prot");
   EXPECT_DEATH(t.unmap(4, 0, Prot::read), "nothing is mapped");
