@@ -10,20 +10,31 @@
 namespace spillway {
 
 enum class Error : u8 {
-  perm,           // EPERM: not permitted
-  no_entry,       // ENOENT: no such thing
-  io,             // EIO: a device failed
-  again,          // EAGAIN: cannot be done now, wait and try again
-  no_memory,      // ENOMEM: no frame, no room in the address space, or over a limit
-  access,         // EACCES: the mapping forbids it
-  fault,          // EFAULT: bad address
-  busy,           // EBUSY: in use by somebody else
-  exists,         // EEXIST: already there
-  invalid,        // EINVAL: bad argument
-  no_space,       // ENOSPC: swap or disk is full
-  not_supported,  // EOPNOTSUPP
-  corrupt,        // EUCLEAN: stored data does not match its checksum
-  wait,           // not an errno: wait for an I/O to complete without holding a lock, then retry
+  perm,            // EPERM: not permitted
+  no_entry,        // ENOENT: no such thing
+  io,              // EIO: a device failed
+  again,           // EAGAIN: cannot be done now, wait and try again
+  no_memory,       // ENOMEM: no frame, no room in the address space, or over a limit
+  access,          // EACCES: the mapping forbids it
+  fault,           // EFAULT: bad address
+  busy,            // EBUSY: in use by somebody else
+  exists,          // EEXIST: already there
+  invalid,         // EINVAL: bad argument
+  no_space,        // ENOSPC: swap or disk is full
+  not_supported,   // EOPNOTSUPP
+  corrupt,         // EUCLEAN: stored data does not match its checksum
+  bad_fd,          // EBADF: no such open file, or not open for this
+  text_busy,       // ETXTBSY: an executable that runs, or a file that is written
+  too_big,         // E2BIG: argument list too long
+  no_exec,         // ENOEXEC: not an executable of this format
+  no_device,       // ENODEV: cannot be mapped
+  no_process,      // ESRCH
+  no_child,        // ECHILD
+  removed,         // EIDRM: the segment was removed
+  file_too_big,    // EFBIG
+  overflow,        // EOVERFLOW
+  too_many_files,  // EMFILE
+  wait,            // not an errno: wait for an I/O to complete without holding a lock, then retry
 };
 
 // The errno value a program on Linux expects for `e`.
@@ -42,6 +53,17 @@ constexpr int errno_of(Error e) {
     case Error::no_space: return 28;
     case Error::not_supported: return 95;
     case Error::corrupt: return 117;
+    case Error::bad_fd: return 9;
+    case Error::text_busy: return 26;
+    case Error::too_big: return 7;
+    case Error::no_exec: return 8;
+    case Error::no_device: return 19;
+    case Error::no_process: return 3;
+    case Error::no_child: return 10;
+    case Error::removed: return 43;
+    case Error::file_too_big: return 27;
+    case Error::overflow: return 75;
+    case Error::too_many_files: return 24;
     case Error::wait: return 11;
   }
   return 5;

@@ -73,18 +73,18 @@ class Mapping {
   u64 size_pages() const { return pages_for(size_bytes).v; }
   bool empty() const { return nr_pages == 0 && nr_swapped == 0; }
 
-  u32 id = 0;            // unique within a System while the mapping lives; for snapshots
+  u32 id = 0;  // unique within a System while the mapping lives; for snapshots
   PageOwner owner = PageOwner::file;
   bool no_writeback = false;  // shared memory locked in RAM by SHM_LOCK: never to swap
-  u64 size_bytes = 0;    // end of file; pages beyond it raise SIGBUS
-  u64 nr_pages = 0;      // entries of kind page
-  u64 nr_dirty = 0;      // of these, with the dirty flag
-  u64 nr_writeback = 0;  // of these, being written
-  u64 nr_swapped = 0;    // entries of kind swap
+  u64 size_bytes = 0;         // end of file; pages beyond it raise SIGBUS
+  u64 nr_pages = 0;           // entries of kind page
+  u64 nr_dirty = 0;           // of these, with the dirty flag
+  u64 nr_writeback = 0;       // of these, being written
+  u64 nr_swapped = 0;         // entries of kind swap
   Backing* backing = nullptr;
-  void* host = nullptr;    // the backing's own: its inode or segment
-  Area* areas = nullptr;   // all areas that map it (Linux's i_mmap), linked by room space
-  RadixTree tree;          // index -> CacheEntry::bits(); tag 0 = dirty
+  void* host = nullptr;   // the backing's own: its inode or segment
+  Area* areas = nullptr;  // all areas that map it (Linux's i_mmap), linked by room space
+  RadixTree tree;         // index -> CacheEntry::bits(); tag 0 = dirty
 };
 
 }  // namespace spillway

@@ -5,7 +5,28 @@
 
 namespace spillway {
 
+// Which pages leave first; each is a module of room reclaim.
+enum class Policy : u8 {
+  three_queue,  // for machines without accessed bits; see reclaim/three_queue.h
+  linux24,      // ages on three lists, swap_out by process (Linux 2.4.0)
+  two_list,     // active and inactive lists with refault distance (Linux since 2.6.28)
+};
+
+// How pages come back from swap beside the one that is wanted.
+enum class SwapReadahead : u8 {
+  streams,  // by address, where a stream of faults is recognised
+  cluster,  // by slot: the aligned cluster of 2^page_cluster slots (Linux 2.4)
+};
+
 struct Config {
+  Policy policy = Policy::three_queue;
+  SwapReadahead swap_readahead = SwapReadahead::streams;
+  // log2 of the pages of a swap or file read cluster (vm.page-cluster).
+  u32 page_cluster = 3;
+  // Watermarks in frames; all 0 = from the number of frames (page/page_allocator.h).
+  PageCount watermark_min{0};
+  PageCount watermark_low{0};
+  PageCount watermark_high{0};
   // Most frames that the compressed pool may take. 0 = no compressed tier.
   PageCount pool_max{0};
   // Swap slots at most; bounds the slot tables. 2^26 slots = 256 GiB of swapped memory.

@@ -14,21 +14,21 @@ namespace spillway {
 struct Inode {
   static constexpr u32 kNameMax = 63;
   char name[kNameMax + 1] = {};
-  Mapping mapping;       // size_bytes is the file's size
-  u32 number = 0;        // of the inode, > 0
+  Mapping mapping;  // size_bytes is the file's size
+  u32 number = 0;   // of the inode, > 0
   u64 first_block = 0;
   u64 capacity_pages = 0;
-  u32 opens = 0;         // open files and areas that refer to it
-  i32 writers = 0;       // open for writing; negative: executables deny writing (ETXTBSY)
-  bool linked = true;    // has a name; an unlinked inode goes with its last reference
+  u32 opens = 0;       // open files and areas that refer to it
+  i32 writers = 0;     // open for writing; negative: executables deny writing (ETXTBSY)
+  bool linked = true;  // has a name; an unlinked inode goes with its last reference
   bool append_only = false;
 };
 
 // Read-ahead state of one open file (MECHANISMS 8.4): the window doubles from kReadaheadMin to
 // kReadaheadMax pages while reads go on in sequence.
 struct FileReadahead {
-  u64 next = 0;     // where a sequential read would continue, in pages
-  u32 window = 0;   // 0 = not sequential
+  u64 next = 0;    // where a sequential read would continue, in pages
+  u32 window = 0;  // 0 = not sequential
   u32 ahead_end = 0;
 };
 
