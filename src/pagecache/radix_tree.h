@@ -4,14 +4,25 @@
 // gives empty nodes back.
 //
 // Nodes are objects of a slab cache shared by all trees. find never allocates; store reserves all
-// nodes that it needs before it changes anything. Cost: O(log64 n). Thread safety: the engine lock.
+// nodes that it needs before it changes anything, and copes with a tree that changes meanwhile:
+// the reservation may reclaim, and reclaim takes pages out of trees.
+//
+// Invariants: R1 no node is empty; R2 a bit of an inner node says whether the child has any such
+// bit; R3 the root of a tree with several levels has a child besides the first.
+// Cost: O(log64 n). Thread safety: the engine lock.
 #pragma once
 
 #include "slab/object_cache.h"
 
 namespace spillway {
 
-struct RadixNode;
+// One level's 64 places. Which of them are used, and which lead to a tagged value, are words with a
+// bit per place, so that the next one is found without a loop.
+struct RadixNode {
+  static constexpr u32 kPresent = 2;  // in bits[], behind the tags
+  u64 bits[kPresent + 1] = {};
+  u64 slot[64] = {};  // a value, or in inner nodes a RadixNode*
+};
 
 class RadixTree {
  public:
@@ -39,9 +50,31 @@ class RadixTree {
   bool empty() const { return root_ == nullptr; }
   // O(nodes): counts, tags and heights agree; no empty node.
   bool validate() const;
-  static u32 node_bytes();
+  static constexpr u32 node_bytes() { return sizeof(RadixNode); }
+  // For tests that break a tree.
+  RadixNode* debug_root() { return root_; }
 
  private:
+  // 32 bits are six levels.
+  static constexpr u32 kLevelsMax = 6;
+  // Most nodes of one store: all levels above the old root, and a new path beside it.
+  static constexpr u32 kReserveMax = 2 * kLevelsMax;
+
+  static u32 digit(u64 index, u32 level) {
+    return static_cast<u32>(index >> (kBits * level)) & (kFanout - 1);
+  }
+  static RadixNode* child(const RadixNode& node, u32 place) {
+    return reinterpret_cast<RadixNode*>(node.slot[place]);
+  }
+  static u32 height_for(u32 index);
+  static bool validate_node(const RadixNode& node, u32 level);
+  // Nodes that a store at `index` lacks.
+  u32 missing(u32 index) const;
+  void insert(RadixNode** reserve, u32 index, u64 value);
+  // The nodes from the root to the value at `index`, the leaf in path[0]; false if none is there.
+  bool walk(u32 index, RadixNode** path) const;
+  bool next_bit(u32* index, u32 last, u32 which, u64* value) const;
+
   RadixNode* root_ = nullptr;
   u32 height_ = 0;  // levels of nodes
 };
