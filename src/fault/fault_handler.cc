@@ -107,7 +107,7 @@ bool FaultHandler::prepare_swapped(Job& job, Vpn vpn, SlotId slot, bool first) {
   if (swap.reading(slot)) {
     if (first) job.outcome = FaultOutcome::wait;
     if (first && job.urgent) {
-      mm_->frames[Pfn(swap.slots().find(slot)->reading_pfn)].private_data |= kReadUrgent;
+      mm_->frames[swap.cached(slot)].private_data |= kReadUrgent;
     }
     return true;
   }
@@ -127,6 +127,7 @@ bool FaultHandler::prepare_swapped(Job& job, Vpn vpn, SlotId slot, bool first) {
       }
       return true;
     case LoadOutcome::reading: return true;
+    case LoadOutcome::cached: SPW_PANIC("a swapped entry of a page that is resident");
     case LoadOutcome::io:
       if (first) {
         swap.clear_error(slot);  // this access fails; a later one tries the disk again
@@ -334,14 +335,15 @@ void FaultHandler::page_read(Pfn pfn, SlotId slot, Status status) {
   Page& page = mm_->frames[pfn];
   AddressSpace* space = page.rmap == 0 ? nullptr : spaces_->find(page.rmap_space());
   Pte* pte = space == nullptr ? nullptr : space->table().find(page.rmap_vpn());
-  const bool wanted =
-      status.ok() && pte != nullptr && pte->is(Pte::Kind::swapped) && pte->slot() == slot;
+  const bool wanted = status.ok() && mm_->swap.shared(pfn) && pte != nullptr &&
+                      pte->is(Pte::Kind::swapped) && pte->slot() == slot;
   if (!wanted) {
     // The read failed, or the page was unmapped meanwhile. Only the access that waits for the
     // page gets its error; a page read ahead is asked for again when it is wanted.
     if (!status.ok() && status.error() == Error::io && (page.private_data & kAwaited) != 0) {
       mm_->swap.note_io_error(slot);
     }
+    mm_->swap.delete_from_cache(pfn);
     page.clear_rmap();
     page.owner = PageOwner::none;
     mm_->frames.transition(pfn, PageState::reading, PageState::isolated);
@@ -355,11 +357,8 @@ void FaultHandler::page_read(Pfn pfn, SlotId slot, Status status) {
   page.private_data = mm_->swap.shadow(slot) | awaited;
   mm_->observer.count(Counter::pswpin);
   if (awaited == 0) mm_->observer.count(Counter::pswpin_ra);
-  if (mm_->swap.worth_keeping(slot)) {
-    page.slot = slot;  // the entry's reference is the page's now
-  } else {
-    mm_->swap.put(slot);
-  }
+  if (!mm_->swap.worth_keeping(slot)) mm_->swap.delete_from_cache(pfn);
+  mm_->swap.put(slot);  // the entry's reference
   const Area* area = space->find(page.rmap_vpn());
   if ((urgent || area->locked) && area->prot != Prot::none) {
     map_arrived(*space, *area, pfn);

@@ -12,20 +12,17 @@ constexpr u32 kBatch = 32;
 
 void release_user_page(MmContext& mm, Pfn pfn) {
   Page& page = mm.frames[pfn];
-  const SlotId slot = page.slot;
-  page.slot = kNoSlot;
+  if (page.in_swap_cache()) mm.swap.delete_from_cache(pfn);
   page.clear_rmap();
   page.owner = PageOwner::none;
   mm.frames.transition(pfn, page.state, PageState::isolated);
   mm.allocator.free(pfn, 0);
-  if (slot.valid()) mm.swap.put(slot);
 }
 
 void AddressSpace::forget_swapped(SlotId slot) {
   if (mm_->swap.reading(slot)) {
     // The page is on its way: cut it loose; it is freed when it arrives.
-    const Pfn pfn{mm_->swap.slots().find(slot)->reading_pfn};
-    mm_->frames[pfn].clear_rmap();
+    mm_->frames[mm_->swap.cached(slot)].clear_rmap();
   }
   mm_->swap.put(slot);
 }
@@ -272,8 +269,7 @@ void AddressSpace::move_entries(VpnRange from, Vpn to, Prot prot) {
         }
         if (entry.resident()) mm_->frames[entry.pfn()].set_rmap(id_, target);
         if (entry.is(Pte::Kind::swapped) && mm_->swap.reading(entry.slot())) {
-          const Pfn pfn{mm_->swap.slots().find(entry.slot())->reading_pfn};
-          mm_->frames[pfn].set_rmap(id_, target);
+          mm_->frames[mm_->swap.cached(entry.slot())].set_rmap(id_, target);
         }
         Pte* destination = table_.find(target);
         SPW_ASSERT(destination != nullptr && destination->none());

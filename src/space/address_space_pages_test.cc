@@ -240,6 +240,7 @@ TEST_F(PagesTest, pages_on_their_way_follow_mremap_and_vanish_with_munmap) {
     std::vector<u64> arrived;  // where the reverse map pointed, 0 = nowhere
     void page_read(Pfn pfn, SlotId, Status) override {
       arrived.push_back(bed->frames[pfn].rmap == 0 ? 0 : bed->frames[pfn].rmap_vpn().v);
+      bed->swap.delete_from_cache(pfn);
       bed->frames[pfn].clear_rmap();
       bed->frames[pfn].owner = PageOwner::none;
       bed->frames.transition(pfn, PageState::reading, PageState::isolated);

@@ -59,7 +59,7 @@ Result<u32> SlotTable::add_chunk(AllocFlags flags) {
   flags.zero = true;
   SPW_TRY_ASSIGN(pfn, allocator_->alloc_kernel(PageOwner::swap_meta, flags));
   Slot* slots = reinterpret_cast<Slot*>(memory_->bytes(pfn));
-  for (u32 i = 0; i < kPerChunk; ++i) slots[i].reading_pfn = i + 1 < kPerChunk ? i + 1 : kEnd;
+  for (u32 i = 0; i < kPerChunk; ++i) slots[i].cache_pfn = i + 1 < kPerChunk ? i + 1 : kEnd;
   u16 free_head = 0;
   u16 in_use = 0;
   if (chunk == 0) {
@@ -86,12 +86,12 @@ Result<SlotId> SlotTable::alloc(AllocFlags flags) {
   const u16 index = s.free_head;
   SPW_ASSERT_LT(index, kPerChunk);
   Slot& slot = slots[index];
-  s.free_head = static_cast<u16>(slot.reading_pfn);
+  s.free_head = static_cast<u16>(slot.cache_pfn);
   ++s.in_use;
   put(page, s);
   if (s.free_head == kEnd) unlink_partial(pfn);
   slot.word = SlotWord::empty();
-  slot.reading_pfn = Pfn::kNone;
+  slot.cache_pfn = Pfn::kNone;
   slot.shadow = 0;
   slot.set_error(SlotError::none);
   ++used_;
@@ -100,13 +100,13 @@ Result<SlotId> SlotTable::alloc(AllocFlags flags) {
 
 void SlotTable::free(SlotId id) {
   Slot& slot = (*this)[id];
-  SPW_ASSERT_EQ(slot.reading_pfn, Pfn::kNone);
+  SPW_ASSERT_EQ(slot.cache_pfn, Pfn::kNone);
   const Pfn pfn = memory_->pfn_of(&slot);
   Page& page = (*frames_)[pfn];
   ChunkState s = get(page);
   const bool was_full = s.free_head == kEnd;
   slot.word = SlotWord();
-  slot.reading_pfn = s.free_head;
+  slot.cache_pfn = s.free_head;
   s.free_head = static_cast<u16>(id.v % kPerChunk);
   --s.in_use;
   put(page, s);

@@ -67,7 +67,7 @@ enum class SlotError : u8 { none, io, corrupt };
 struct Slot {
   SlotWord word;
   u64 checksum;         // of the 4096 bytes, seeded with slot number and generation
-  u32 reading_pfn;      // frame that is being read into, Pfn::kNone if none; free slots: next free
+  u32 cache_pfn;        // frame in the swap cache, Pfn::kNone if none; free slots: next free
   u32 shadow;           // the policy's mark of when the page was evicted
   u32 generation : 30;  // grows with each store: a stale object fails its checksum
   u32 error_bits : 2;   // SlotError

@@ -91,7 +91,7 @@ TEST_F(SlotTableTest, agrees_with_a_set) {
       Slot& slot = table_[id];
       ASSERT_EQ(slot.word.state(), SlotState::empty);
       ASSERT_EQ(slot.error(), SlotError::none);
-      ASSERT_EQ(slot.reading_pfn, Pfn::kNone);
+      ASSERT_EQ(slot.cache_pfn, Pfn::kNone);
       slot.checksum = id.v;
       taken.push_back(id);
     } else if (!taken.empty()) {

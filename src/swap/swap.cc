@@ -66,7 +66,9 @@ void Swap::put(SlotId id) {
   SPW_ASSERT_LT(0u, refs);
   if (refs == SlotWord::kRefsMax) return;
   slot.word = slot.word.with_refs(refs - 1);
-  if (refs == 1 && slot.reading_pfn == Pfn::kNone) release(id);
+  if (refs > 1) return;
+  SPW_ASSERT_EQ(slot.cache_pfn, Pfn::kNone);
+  release(id);
 }
 
 Result<Place> Swap::append(SlotId slot, const Encoded& object) {
@@ -94,9 +96,12 @@ Result<SlotId> Swap::store(Pfn pfn) {
     const Slot& slot = slots_[id];
     if (checksum_of(id, slot.generation, bytes) == slot.checksum) {
       observer_->count(Counter::swap_clean);
-      page.slot = kNoSlot;
+      leave_cache(pfn);
       return id;
     }
+    // Others would find the new contents where they left the old: a shared page is copied before
+    // it is written.
+    SPW_ASSERT_EQ(slot.word.refs(), 1U);
   }
   const bool fresh = !id.valid();
   if (fresh) {
@@ -118,7 +123,7 @@ Result<SlotId> Swap::store(Pfn pfn) {
   ++slot.generation;
   slot.word = word.with_refs(slot.word.refs());
   slot.checksum = checksum_of(id, slot.generation, bytes);
-  page.slot = kNoSlot;
+  if (!fresh) leave_cache(pfn);
   observer_->count(Counter::pswpout);
   if (object.same_filled) {
     observer_->count(Counter::swap_same_filled);
@@ -135,7 +140,7 @@ Result<SlotId> Swap::store(Pfn pfn) {
 
 LoadOutcome Swap::load(SlotId id, Pfn pfn) {
   Slot& slot = slots_[id];
-  if (slot.reading_pfn != Pfn::kNone) return LoadOutcome::reading;
+  if (cached(id).valid()) return reading(id) ? LoadOutcome::reading : LoadOutcome::cached;
   switch (slot.error()) {
     case SlotError::none: break;
     case SlotError::io: return LoadOutcome::io;
@@ -163,7 +168,10 @@ LoadOutcome Swap::load(SlotId id, Pfn pfn) {
 Status Swap::read(const ReadTarget* targets, u32 count) {
   if (quiesced_) return Error::wait;
   SPW_TRY(disk_.submit_read(targets, count, slots_, *this));
-  for (u32 i = 0; i < count; ++i) slots_[targets[i].slot].reading_pfn = targets[i].pfn.v;
+  for (u32 i = 0; i < count; ++i) {
+    get(targets[i].slot);
+    add_to_cache(targets[i].pfn, targets[i].slot);
+  }
   return kOk;
 }
 
@@ -288,14 +296,11 @@ void Swap::read_done(ReadOp& op, Status status) {
   for (u32 i = 0; i < op.target_count; ++i) {
     const ReadTarget target = op.targets[i];
     Slot& slot = slots_[target.slot];
-    SPW_ASSERT_EQ(slot.reading_pfn, target.pfn.v);
+    SPW_ASSERT_EQ(slot.cache_pfn, target.pfn.v);
     const Status result = status.ok() ? decode_target(op, target) : status;
-    slot.reading_pfn = Pfn::kNone;
     // Damaged bytes stay damaged; whether a failed transfer matters is the sink's decision.
     if (!result.ok() && result.error() == Error::corrupt) slot.set_error(SlotError::corrupt);
-    const bool dead = slot.word.refs() == 0;  // unmapped while it was read
-    sink_->page_read(target.pfn, target.slot, dead ? Status(Error::no_entry) : result);
-    if (dead) release(target.slot);
+    sink_->page_read(target.pfn, target.slot, result);
   }
   disk_.finish_read(op);
 }
@@ -311,7 +316,7 @@ void Swap::clean_done(ReadOp& op, Status status) {
       offset += object_bytes(header.stored);
       Slot* slot = slots_.find(SlotId(header.slot));
       if (slot == nullptr || !slot->word.in(SlotState::disk, from)) continue;
-      if (slot->reading_pfn != Pfn::kNone) continue;
+      if (reading(SlotId(header.slot))) continue;
       const u8* data = disk_.data_in(op, from.offset, header.stored, scratch_);
       if (data == nullptr) break;
       const Encoded object{.stored = header.stored, .content = header.content, .data = data};
@@ -332,12 +337,13 @@ void Swap::clean_done(ReadOp& op, Status status) {
 bool Swap::validate() {
   bool good = pool_.validate();
   u64 disk_bytes = 0;
-  slots_.for_each([&](SlotId, const Slot& slot) {
+  slots_.for_each([&](SlotId id, const Slot& slot) {
     if (slot.word.state() == SlotState::disk) {
       disk_bytes += object_bytes(slot.word.place().stored);
       if (disk_.live_bytes(slot.word.place().segment) == 0) good = false;
     }
-    if (slot.word.refs() == 0 && slot.reading_pfn == Pfn::kNone) good = false;
+    if (slot.word.refs() == 0) good = false;
+    if (slot.cache_pfn != Pfn::kNone && (*frames_)[Pfn(slot.cache_pfn)].slot != id) good = false;
   });
   u64 live = 0;
   for (u32 i = 0; i < disk_.segments_total(); ++i) live += disk_.live_bytes(i);

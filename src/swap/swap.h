@@ -7,6 +7,10 @@
 // recognises a page that did not change since it was read from disk, which is then dropped
 // instead of written again.
 //
+// The swap cache: a frame that holds the page of a slot, at most one per slot (I17). It is found
+// from the slot (cached) and the slot from it (Page::slot), and it has one reference of the slot.
+// A page that is being read is in the cache, so nobody reads it twice.
+//
 // Thread safety: the engine lock. Nothing here sleeps: Error::wait means that space comes free
 // when an I/O in flight completes.
 #pragma once
@@ -20,6 +24,7 @@ enum class LoadOutcome : u8 {
   done,     // the frame holds the page
   on_disk,  // it must be read first: see Swap::read
   reading,  // a read is in flight already
+  cached,   // the swap cache has it: see Swap::cached
   io,       // an earlier read failed
   corrupt,  // the stored bytes do not match their checksum
 };
@@ -27,8 +32,9 @@ enum class LoadOutcome : u8 {
 // Told when a page that was being read is there. Implemented by room fault.
 class SwapInSink {
  public:
-  // The frame (state reading) holds the page of `slot`, or status says why not (io, corrupt).
-  // The frame belongs to the sink.
+  // The frame (state reading, in the swap cache) holds the page of `slot`, or status says why not
+  // (io, corrupt). The frame belongs to the sink, which takes it out of the cache (and frees it)
+  // unless it is good and wanted; nobody wants it if Swap::shared says no.
   virtual void page_read(Pfn pfn, SlotId slot, Status status) = 0;
 
  protected:
@@ -50,8 +56,8 @@ class Swap final : public IoSink {
   void set_swap_in_sink(SwapInSink& sink) { sink_ = &sink; }
 
   // Stores the page in `pfn` (unmapped, bytes at home) and returns its slot, with one reference
-  // for the caller. A copy that the page still has on disk (Page::slot) is used if it is
-  // unchanged; Page::slot is cleared. Errors leave page and slot as they were:
+  // for the caller. A page in the swap cache leaves it and hands its reference on; what its slot
+  // holds is used if the page is unchanged. Errors leave page and slot as they were:
   // wait; no_space (all tiers full); no_memory.
   Result<SlotId> store(Pfn pfn);
 
@@ -59,20 +65,35 @@ class Swap final : public IoSink {
   LoadOutcome load(SlotId slot, Pfn pfn);
   // Whether load() would need the disk.
   bool on_disk(SlotId slot) const { return slot_word(slot).state() == SlotState::disk; }
-  bool reading(SlotId slot) { return slots_[slot].reading_pfn != Pfn::kNone; }
+  // Whether the page in the swap cache is still on its way.
+  bool reading(SlotId slot) const;
   // The disk segment of a slot that is on_disk.
   u32 disk_segment(SlotId slot) const { return slot_word(slot).place().segment; }
-  // Starts reading the targets (all on_disk, in one segment, not being read; frames in state
-  // reading). The sink is told of each. Errors change nothing: busy, no_memory, wait.
+  // Starts reading the targets (all on_disk, in one segment, not cached; frames in state reading)
+  // and puts them into the swap cache, with a reference of its own. The sink is told of each.
+  // Errors change nothing: busy, no_memory, wait.
   Status read(const ReadTarget* targets, u32 count);
 
-  // References. put() frees content and slot when the last one goes; while the page is being
-  // read, that happens when the read ends.
+  // The frame in the swap cache under `slot`, kNoPfn if none.
+  Pfn cached(SlotId slot) const { return Pfn(slot_at(slot).cache_pfn); }
+  // Puts a page that is in no cache under a slot that has none. One of the caller's references
+  // becomes the cache's.
+  void add_to_cache(Pfn pfn, SlotId slot);
+  // Takes the page out and puts the cache's reference, which may free the slot.
+  void delete_from_cache(Pfn pfn);
+  // A slot for a page that is in no cache: the page is in the swap cache then, which has the only
+  // reference, and dirty, because nothing is written yet. no_space: no area has a free slot.
+  Result<SlotId> add_to_swap(Pfn pfn);
+  // Whether others than the swap cache refer to the slot of the page, which is in the cache.
+  bool shared(Pfn pfn) const { return refs((*frames_)[pfn].slot) > 1; }
+
+  // References. put() frees content and slot when the last one goes.
   void get(SlotId slot);
   void put(SlotId slot);
-  u32 refs(SlotId slot) { return slots_[slot].word.refs(); }
+  u32 refs(SlotId slot) const { return slot_at(slot).word.refs(); }
 
-  // Whether a page just read from `slot` should keep it as its clean copy.
+  // Whether a page just read from `slot` should stay in the swap cache, so that the slot keeps a
+  // clean copy of it.
   bool worth_keeping(SlotId slot) { return on_disk(slot) && !disk_.half_full(); }
 
   u32 shadow(SlotId slot) { return slots_[slot].shadow; }
@@ -99,6 +120,13 @@ class Swap final : public IoSink {
   bool io_in_flight() const { return pool_.writing() > 0 || disk_.reads_in_flight() > 0; }
   void io_done(IoRequest& request, Status status) override;
 
+  // The slot's record, null when it is not in use; and fn(SlotId, const Slot&) for each that is.
+  // For audits.
+  const Slot* find_slot(SlotId slot) const;
+  template <class Fn>
+  void for_each_slot(Fn fn) const {
+    slots_.for_each(fn);
+  }
   const SlotTable& slots() const { return slots_; }
   const Pool& pool() const { return pool_; }
   const SwapDisk& disk() const { return disk_; }
@@ -106,7 +134,13 @@ class Swap final : public IoSink {
   bool validate();
 
  private:
-  SlotWord slot_word(SlotId slot) const { return slots_.find(slot)->word; }
+  const Slot& slot_at(SlotId slot) const {
+    const Slot* record = find_slot(slot);
+    SPW_ASSERT(record != nullptr);
+    return *record;
+  }
+  SlotWord slot_word(SlotId slot) const { return slot_at(slot).word; }
+  void leave_cache(Pfn pfn);
   u64 checksum_of(SlotId id, u32 generation, const u8* page) const;
   Status verify(SlotId id, const u8* page);
   Result<Place> append(SlotId slot, const Encoded& object);

@@ -74,6 +74,8 @@ class SwapTest : public ::testing::Test, protected SwapInSink {
       EXPECT_EQ(swap_->load(slot, pfn), LoadOutcome::reading);
       finish_io();
       status = status_.at(slot.v);
+      EXPECT_TRUE(swap_->shared(pfn));
+      swap_->delete_from_cache(pfn);
       if (bed_->frames[pfn].state == PageState::reading) {
         bed_->frames.transition(pfn, PageState::reading, PageState::isolated);
       }
@@ -150,18 +152,22 @@ TEST_F(SwapTest, row_36_an_unchanged_page_is_not_written_again) {
   const Want want = model_.begin()->second;
   const Pfn pfn = bed_->take();
   make_page(bed_->bytes(pfn), want.id, want.kind);
-  bed_->frames[pfn].slot = slot;
+  swap_->add_to_cache(pfn, slot);
+  EXPECT_EQ(swap_->cached(slot), pfn);
   const u64 out = count(Counter::pswpout);
   EXPECT_EQ(swap_->store(pfn).value(), slot);
   EXPECT_EQ(count(Counter::swap_clean), 1U);
   EXPECT_EQ(count(Counter::pswpout), out);
   EXPECT_TRUE(swap_->on_disk(slot));
   EXPECT_EQ(bed_->frames[pfn].slot, kNoSlot);
+  EXPECT_EQ(swap_->cached(slot), kNoPfn);
+  EXPECT_EQ(swap_->refs(slot), 1U);
   // One byte differs: stored anew, under the same number.
   make_page(bed_->bytes(pfn), want.id, want.kind);
   bed_->bytes(pfn)[4095] ^= 1;
-  bed_->frames[pfn].slot = slot;
+  swap_->add_to_cache(pfn, slot);
   EXPECT_EQ(swap_->store(pfn).value(), slot);
+  EXPECT_EQ(swap_->cached(slot), kNoPfn);
   EXPECT_EQ(count(Counter::pswpout), out + 1);
   EXPECT_FALSE(swap_->on_disk(slot));
   EXPECT_TRUE(swap_->validate());
@@ -245,9 +251,12 @@ TEST_F(SwapTest, a_slot_given_up_while_it_is_read_ends_with_the_read) {
   const u64 used = swap_->slots().used();
   put(slot);
   EXPECT_EQ(swap_->slots().used(), used);
+  EXPECT_FALSE(swap_->shared(pfn));
   finish_io();
+  EXPECT_TRUE(status_.at(slot.v).ok());
+  EXPECT_EQ(swap_->slots().used(), used) << "the swap cache refers to it";
+  swap_->delete_from_cache(pfn);
   EXPECT_EQ(swap_->slots().used(), used - 1);
-  EXPECT_EQ(status_.at(slot.v).error(), Error::no_entry);
   EXPECT_TRUE(swap_->validate());
 }
 

@@ -94,7 +94,7 @@ AuditReport SystemImpl::audit_entries() {
             report = bad("I14 locked page", vpn.v, entry.pfn().v);
           }
         }
-        if (entry.is(Pte::Kind::swapped) && swap.slots().find(entry.slot()) == nullptr) {
+        if (entry.is(Pte::Kind::swapped) && swap.find_slot(entry.slot()) == nullptr) {
           report = bad("entry names no slot", vpn.v, entry.slot().v);
         }
       }
@@ -105,13 +105,13 @@ AuditReport SystemImpl::audit_entries() {
   return report;
 }
 
-// I16: a slot's references are the entries and pages that name it. Counted down and up again in
-// the slots themselves, so that no memory is needed.
+// I16: a slot's references are the entries that name it and the swap cache. I17, I18: a page in
+// the swap cache and its slot name each other, and it is in no other cache.
 AuditReport SystemImpl::audit_slots() {
   u64 references = 0;
   u64 holders = 0;
   AuditReport report = kGood;
-  swap.slots().for_each([&](SlotId, const Slot& slot) { references += slot.word.refs(); });
+  swap.for_each_slot([&](SlotId, const Slot& slot) { references += slot.word.refs(); });
   spaces.for_each([&](AddressSpace& space) {
     PageTable::Span span;
     for (Vpn at{0}; space.table().next_span(at, kVpnEnd, &span); at = span.start + span.count) {
@@ -124,8 +124,10 @@ AuditReport SystemImpl::audit_slots() {
     const Page& page = frames[Pfn(i)];
     if (!page.slot.valid() || page.state == PageState::offline) continue;
     ++holders;
-    const Slot* slot = swap.slots().find(page.slot);
+    const Slot* slot = swap.find_slot(page.slot);
     if (slot == nullptr || slot->word.refs() == 0) report = bad("page names a dead slot", i);
+    if (slot != nullptr && slot->cache_pfn != i) report = bad("I17 swap cache", i, slot->cache_pfn);
+    if (page.in_page_cache()) report = bad("I18 page in two caches", i);
   }
   if (report.ok && references != holders) report = bad("I16 slot references", references, holders);
   return report;
