@@ -46,6 +46,8 @@ namespace spillway {
   X(quota_grow, "frames obtained from the shared budget")                               \
   X(quota_shrink, "frames returned to the shared budget")                               \
   X(limit_hit, "times a named limit ended a loop early")                                \
+  X(pgpgin, "pages of files read from their device")                                    \
+  X(pgpgout, "pages of files written to their device")                                  \
   X(io_error, "I/O requests that failed")                                               \
   X(move_retry, "page moves that had to be tried again")                                \
   X(move_fallback, "page moves done by copying")                                        \

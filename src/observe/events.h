@@ -8,25 +8,28 @@
 namespace spillway {
 
 // X(identifier, "room.verb", meaning of a, meaning of b)
-#define SPW_EVENTS(X)                                         \
-  X(fault_begin, "fault.begin", "address", "access")          \
-  X(fault_end, "fault.end", "address", "outcome")             \
-  X(fault_fresh, "fault.fresh", "vpn", "pfn")                 \
-  X(fault_soft, "fault.soft", "vpn", "pfn")                   \
-  X(fault_swap_in, "fault.swap_in", "vpn", "slot")            \
-  X(reclaim_unmap, "reclaim.unmap", "pfn", "vpn")             \
-  X(reclaim_evict, "reclaim.evict", "pfn", "slot")            \
-  X(reclaim_refault, "reclaim.refault", "slot", "distance")   \
-  X(reclaim_stall, "reclaim.stall", "wanted", "freed")        \
-  X(swap_store, "swap.store", "slot", "bytes")                \
-  X(swap_spill, "swap.spill", "pool segment", "disk segment") \
-  X(swap_clean, "swap.clean", "segment", "live bytes")        \
-  X(swap_corrupt, "swap.corrupt", "slot", "generation")       \
-  X(swap_io_error, "swap.io_error", "segment", "error")       \
-  X(space_mmap, "space.mmap", "start vpn", "pages")           \
-  X(space_munmap, "space.munmap", "start vpn", "pages")       \
-  X(page_online, "page.online", "first pfn", "pages")         \
-  X(page_offline, "page.offline", "first pfn", "pages")       \
+#define SPW_EVENTS(X)                                          \
+  X(fault_begin, "fault.begin", "address", "access")           \
+  X(fault_end, "fault.end", "address", "outcome")              \
+  X(fault_fresh, "fault.fresh", "vpn", "pfn")                  \
+  X(fault_soft, "fault.soft", "vpn", "pfn")                    \
+  X(fault_swap_in, "fault.swap_in", "vpn", "slot")             \
+  X(reclaim_unmap, "reclaim.unmap", "pfn", "vpn")              \
+  X(reclaim_evict, "reclaim.evict", "pfn", "slot")             \
+  X(reclaim_refault, "reclaim.refault", "slot", "distance")    \
+  X(reclaim_stall, "reclaim.stall", "wanted", "freed")         \
+  X(swap_store, "swap.store", "slot", "bytes")                 \
+  X(swap_spill, "swap.spill", "pool segment", "disk segment")  \
+  X(swap_clean, "swap.clean", "segment", "live bytes")         \
+  X(swap_corrupt, "swap.corrupt", "slot", "generation")        \
+  X(swap_io_error, "swap.io_error", "segment", "error")        \
+  X(space_mmap, "space.mmap", "start vpn", "pages")            \
+  X(space_munmap, "space.munmap", "start vpn", "pages")        \
+  X(pagecache_read, "pagecache.read", "first page", "pages")   \
+  X(pagecache_write, "pagecache.write", "page", "pfn")         \
+  X(pagecache_io_error, "pagecache.io_error", "page", "error") \
+  X(page_online, "page.online", "first pfn", "pages")          \
+  X(page_offline, "page.offline", "first pfn", "pages")        \
   X(limit_hit, "limit.hit", "which", "value")
 
 enum class EventKind : u16 {

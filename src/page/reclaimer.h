@@ -36,6 +36,12 @@ class Reclaimer {
   virtual void page_added(Pfn pfn, Arrival arrival, u32 shadow) = 0;
   // The page is resident but unmapped from the start: read ahead of its use, or put into a cache.
   virtual void page_added_unmapped(Pfn pfn) = 0;
+  // Follows page_added_unmapped when the page is back at an index of the page cache where the
+  // policy had left `shadow`. Policies without shadows of cached pages need not know.
+  virtual void page_refaulted(Pfn pfn, u32 shadow) {
+    (void)pfn;
+    (void)shadow;
+  }
   // A resident page was used by other means than a mapped access: it was found in a cache, or
   // unmapped, and is mapped again; or it was read or written by a system call.
   virtual void page_touched(Pfn pfn) = 0;

@@ -4,7 +4,8 @@
 //
 // The pages' owner tag is PageOwner::file or shmem; Page::private_data points to the Mapping and
 // Page::index is the index. A page of the cache is in state reading, unmapped or mapped; its dirty,
-// writeback and uptodate flags are in Page::flags, and the tree keeps dirty pages findable.
+// writeback and uptodate flags are in Page::flags, and the tree keeps dirty pages and pages under
+// write-back findable.
 // Thread safety: the engine lock.
 #pragma once
 
@@ -53,11 +54,12 @@ enum class WriteOutcome : u8 {
 class Backing {
  public:
   // Starts reading pages [index, index+count) of the mapping into `frames`, which are in the cache
-  // in state reading. PageCache::read_done follows for each, perhaps before this returns. An
-  // error means that nothing was started; the frames stay the caller's problem.
+  // in state reading. PageCache::read_done follows for each, perhaps before this returns. One bad
+  // page must not fail the others. An error means that nothing was started; the frames stay the
+  // caller's problem.
   virtual Status read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) = 0;
   // Starts writing one dirty page, unmapped or not. The dirty flag is the caller's: cleared after
-  // `started`.
+  // `started`. PageCache::write_done follows, but not before this returns.
   virtual WriteOutcome write_page(Mapping& mapping, Pfn pfn) = 0;
 
  protected:
@@ -81,10 +83,17 @@ class Mapping {
   u64 nr_dirty = 0;           // of these, with the dirty flag
   u64 nr_writeback = 0;       // of these, being written
   u64 nr_swapped = 0;         // entries of kind swap
+  // Writes of pages failed in this way since sync() last told so (Linux's AS_EIO, AS_ENOSPC).
+  bool io_failed = false;
+  bool space_failed = false;
   Backing* backing = nullptr;
   void* host = nullptr;   // the backing's own: its inode or segment
   Area* areas = nullptr;  // all areas that map it (Linux's i_mmap), linked by room space
-  RadixTree tree;         // index -> CacheEntry::bits(); tag 0 = dirty
+  RadixTree tree;         // index -> CacheEntry::bits()
+
+  // Tags of the tree.
+  static constexpr u32 kTagDirty = 0;
+  static constexpr u32 kTagWriteback = 1;
 };
 
 }  // namespace spillway

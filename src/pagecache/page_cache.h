@@ -4,6 +4,20 @@
 //
 // Invariants: I18 a page is in one cache at most; I26 after truncate no page beyond the end is
 // cached; a page under write-back is not freed (R2). nr_* of mappings are exact (row 74).
+//
+// The ageing policy knows a page from the end of its read, or from its entry when there was none,
+// until it leaves. A page in state reading is nobody's to evict.
+//
+// Failed reads. The page that an access asked for (`wanted`) stays at its index: state unmapped,
+// PageFlag::error, not uptodate, known to the policy and never mapped. The access that finds it
+// with lookup() takes it out and is told io, once: a fault reports SIGBUS, read(2) EIO. The next
+// access reads anew. Pages that were only read ahead leave the cache at once when their read fails,
+// so nobody is told of what he did not ask for; who waited for one all the same finds it absent
+// and asks for it himself.
+//
+// Failed writes. The page is dirty again and has PageFlag::error until a write succeeds; the
+// mapping remembers the failure until sync() has told it, once.
+//
 // Thread safety: the engine lock. Nothing sleeps: Error::wait says that an I/O must end first.
 #pragma once
 
@@ -21,6 +35,8 @@ class PageCache {
  public:
   // Pages of one Backing::read_pages call.
   static constexpr u32 kReadMax = kIoFramesMax;
+  // For start_read: all pages are read ahead, nobody waits. No file has so large an index.
+  static constexpr u32 kNobodyWants = ~u32{0};
 
   void init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
             const Observer& observer);
@@ -34,25 +50,32 @@ class PageCache {
     return CacheEntry::from_bits(mapping.tree.find(index));
   }
 
+  // The page at `index`, for an access. wait: it is being read. no_entry: no page is there (but
+  // perhaps a slot). io: its read failed; that is told by this call only and the page is gone.
+  Result<Pfn> lookup(Mapping& mapping, u32 index);
+
   // A fresh page at `index`, where no page and no slot is: isolated -> unmapped, uptodate, zeroed
   // if `zero`, announced to the policy. no_memory or wait: nothing changed.
   Result<Pfn> add_new(Mapping& mapping, u32 index, bool zero, AllocFlags flags);
   // Puts an isolated frame of the caller into the cache at `index` (shared memory that came from
-  // swap): state unmapped, uptodate. Fails only for want of a tree node.
+  // swap): state unmapped, uptodate. A slot at the index is the caller's from then on. Fails only
+  // for want of a tree node, never where a slot is.
   Status add_frame(Mapping& mapping, u32 index, Pfn pfn, AllocFlags flags);
-  // Starts reading up to `count` (<= kReadMax) pages from `first`, those that are absent and below
-  // the end of file; stops at the first that is there. Frames come with `flags` for the page
-  // `wanted` and without reclaim for the others. Ok if the page `wanted` is cached or on its way.
+  // Starts reading pages that are absent and below the end of file: the run around `wanted` inside
+  // [first, first+count), count <= kReadMax; with kNobodyWants the run that begins at `first`. The
+  // frame for `wanted` comes with `flags`, those for the others without reclaim, or not at all. Ok
+  // if `wanted` is cached or on its way. invalid: beyond the end of file; otherwise what the
+  // allocator or the backing says (wait, no_memory), and nothing changed.
   Status start_read(Mapping& mapping, u32 first, u32 count, u32 wanted, AllocFlags flags);
 
-  // The page is not mapped, not under write-back, not pinned; it leaves the cache and the policy,
-  // and is the caller's, isolated. A non-zero shadow stays behind at its index.
+  // The page is unmapped, not under write-back, not pinned; it leaves the cache and the policy, and
+  // is the caller's, isolated and without flags. A non-zero shadow stays behind at its index.
   void remove(Pfn pfn, u32 shadow = 0);
   // As remove, and replaces it by a swap slot (never fails: the tree node exists).
   void replace_by_slot(Pfn pfn, SlotId slot);
   // Takes the slot at `index` away; the index is empty then.
   SlotId take_slot(Mapping& mapping, u32 index);
-  // remove, then gives the frame back.
+  // remove, then gives the frame back. Only clean pages (I24).
   void free_page(Pfn pfn, u32 shadow = 0);
 
   // Marks a cached page dirty (idempotent) / clean.
@@ -62,12 +85,17 @@ class PageCache {
   // Starts the write of a dirty page that is not under write-back: Backing::write_page, and the
   // flags that follow from its answer.
   WriteOutcome write_page(Pfn pfn);
-  // Writes all dirty pages of the range and waits for write-backs in it. wait: call again after
-  // an I/O; io, no_space: a write failed since the last call (each failure is told once).
+  // Writes all dirty pages of [first, last] and waits for write-backs in it. wait: call again after
+  // an I/O; io, no_space: a write failed since the last call (each failure is told once, whichever
+  // range it was in); again: a page could not be written now. Pages of shared memory have nowhere
+  // to be synced to: ok at once.
   Status sync(Mapping& mapping, u32 first, u32 last);
 
-  // Drops pages from `first` on. Their mappings must be gone (room space unmaps them). wait: one
-  // is under I/O. `freed_slot` is called with each swap slot that goes.
+  // Whether a page from `first` on is being read or written, or is pinned.
+  bool busy(const Mapping& mapping, u32 first) const;
+  // Drops pages, slots and shadows from `first` on, dirty ones too. Their mappings must be gone
+  // (room space unmaps them). wait: some are busy, the others are gone. `freed_slot` is called
+  // with each swap slot that goes.
   Status truncate(Mapping& mapping, u32 first, void (*freed_slot)(void*, SlotId), void* context);
 
   // A Backing's transfer of one page ended.
@@ -86,7 +114,23 @@ class PageCache {
   bool validate(const Mapping& mapping) const;
 
  private:
-  Machine* machine_ = nullptr;
+  bool absent(const Mapping& mapping, u32 index) const {
+    const CacheEntry e = find(mapping, index);
+    return e.is(CacheEntry::Kind::none) || e.is(CacheEntry::Kind::shadow);
+  }
+  Page& page_of(Pfn pfn) { return (*frames_)[pfn]; }
+  const Page& page_of(Pfn pfn) const { return (*frames_)[pfn]; }
+  bool page_busy(Pfn pfn) const {
+    const Page& page = page_of(pfn);
+    return page.state == PageState::reading || page.has(PageFlag::writeback) || page.pins != 0;
+  }
+  Result<u32> enter(Mapping& mapping, u32 index, Pfn pfn, PageState state, AllocFlags flags);
+  void leave(Pfn pfn, PageState state, CacheEntry left);
+  Status enter_for_read(Mapping& mapping, u32 index, AllocFlags flags, Pfn* pfn);
+  void drop_unread(Pfn pfn);
+  void announce(Pfn pfn, u32 shadow);
+  bool page_valid(const Mapping& mapping, u32 index, Pfn pfn) const;
+
   PageAllocator* allocator_ = nullptr;
   FrameTable* frames_ = nullptr;
   const Observer* observer_ = nullptr;

@@ -1,0 +1,159 @@
+// The part of PageCache that knows about dirtiness, write-back and consistency.
+#include "pagecache/page_cache.h"
+
+namespace spillway {
+
+void PageCache::set_dirty(Pfn pfn) {
+  Page& page = page_of(pfn);
+  Mapping& mapping = *mapping_of(page);
+  SPW_ASSERT(page.has(PageFlag::uptodate));
+  if (page.has(PageFlag::dirty)) return;
+  page.set(PageFlag::dirty);
+  mapping.tree.set_tag(page.index, Mapping::kTagDirty);
+  ++mapping.nr_dirty;
+  ++dirty_;
+}
+
+void PageCache::clear_dirty(Pfn pfn) {
+  Page& page = page_of(pfn);
+  Mapping& mapping = *mapping_of(page);
+  if (!page.test_and_clear(PageFlag::dirty)) return;
+  mapping.tree.clear_tag(page.index, Mapping::kTagDirty);
+  --mapping.nr_dirty;
+  --dirty_;
+}
+
+WriteOutcome PageCache::write_page(Pfn pfn) {
+  Page& page = page_of(pfn);
+  Mapping& mapping = *mapping_of(page);
+  SPW_ASSERT(page.has(PageFlag::dirty));
+  SPW_ASSERT(!page.has(PageFlag::writeback));
+  const u32 index = page.index;
+  const WriteOutcome outcome = mapping.backing->write_page(mapping, pfn);
+  switch (outcome) {
+    case WriteOutcome::started:
+      observer_->event(EventKind::pagecache_write, index, pfn.v);
+      clear_dirty(pfn);
+      page.set(PageFlag::writeback);
+      mapping.tree.set_tag(index, Mapping::kTagWriteback);
+      ++mapping.nr_writeback;
+      ++writeback_;
+      break;
+    case WriteOutcome::moved: SPW_ASSERT(mapping_of(page) != &mapping); break;
+    case WriteOutcome::refused:
+    case WriteOutcome::wait: break;
+  }
+  return outcome;
+}
+
+void PageCache::write_done(Pfn pfn, Status status) {
+  Page& page = page_of(pfn);
+  Mapping& mapping = *mapping_of(page);
+  const bool was = page.test_and_clear(PageFlag::writeback);
+  SPW_ASSERT(was);
+  mapping.tree.clear_tag(page.index, Mapping::kTagWriteback);
+  --mapping.nr_writeback;
+  --writeback_;
+  if (status.ok()) {
+    page.clear(PageFlag::error);
+  } else {
+    observer_->event(EventKind::pagecache_io_error, page.index, static_cast<u64>(status.error()));
+    page.set(PageFlag::error);
+    if (status.error() == Error::no_space) {
+      mapping.space_failed = true;
+    } else {
+      mapping.io_failed = true;
+    }
+    set_dirty(pfn);
+  }
+  reclaimer_->page_written(pfn, status);
+}
+
+Status PageCache::sync(Mapping& mapping, u32 first, u32 last) {
+  if (mapping.owner == PageOwner::shmem) return kOk;
+  const WalkScope walk(observer_->walk, "filemap_fdatasync", "pages {a} to {b}, {c} dirty", first,
+                       last, mapping.nr_dirty);
+  bool waits = false;
+  bool refused = false;
+  u32 index = first;
+  for (u64 value = 0; mapping.tree.next_tagged(&index, last, Mapping::kTagDirty, &value); ++index) {
+    const Pfn pfn = CacheEntry::from_bits(value).pfn();
+    const Page& page = page_of(pfn);
+    // A page whose write failed is not tried again before the failure has been told: this call
+    // would never end otherwise.
+    const bool untold = page.has(PageFlag::error) && (mapping.io_failed || mapping.space_failed);
+    if (!page.has(PageFlag::writeback) && !untold) {
+      switch (write_page(pfn)) {
+        case WriteOutcome::started:
+        case WriteOutcome::moved: break;
+        case WriteOutcome::refused: refused = true; break;
+        case WriteOutcome::wait: waits = true; break;
+      }
+    }
+    if (waits || index == last) break;
+  }
+  index = first;
+  u64 value = 0;
+  if (mapping.tree.next_tagged(&index, last, Mapping::kTagWriteback, &value)) waits = true;
+  if (waits) return Error::wait;
+  if (mapping.io_failed) {
+    mapping.io_failed = mapping.space_failed = false;
+    return Error::io;
+  }
+  if (mapping.space_failed) {
+    mapping.space_failed = false;
+    return Error::no_space;
+  }
+  return refused ? Status(Error::again) : kOk;
+}
+
+bool PageCache::page_valid(const Mapping& mapping, u32 index, Pfn pfn) const {
+  if (pfn.v >= frames_->count().v) return false;
+  const Page& page = page_of(pfn);
+  const bool resident = page.state == PageState::unmapped || page.state == PageState::mapped;
+  if (!resident && page.state != PageState::reading) return false;
+  if (page.owner != mapping.owner || mapping_of(page) != &mapping || page.index != index) {
+    return false;
+  }
+  if ((page.state == PageState::mapped) != (page.mapcount != 0)) return false;
+  if (page.in_swap_cache()) return false;
+  const bool uptodate = page.has(PageFlag::uptodate);
+  if (page.has(PageFlag::dirty) && !uptodate) return false;
+  if (page.has(PageFlag::writeback) && !uptodate) return false;
+  // What is not read yet has no contents; what could not be read is neither.
+  if (uptodate == (page.state == PageState::reading)) {
+    if (page.state != PageState::unmapped || !page.has(PageFlag::error)) return false;
+  }
+  return mapping.tree.tagged(index, Mapping::kTagDirty) == page.has(PageFlag::dirty) &&
+         mapping.tree.tagged(index, Mapping::kTagWriteback) == page.has(PageFlag::writeback);
+}
+
+bool PageCache::validate(const Mapping& mapping) const {
+  if (!mapping.tree.validate()) return false;
+  u64 nr_pages = 0;
+  u64 nr_dirty = 0;
+  u64 nr_writeback = 0;
+  u64 nr_swapped = 0;
+  u32 index = 0;
+  for (u64 value = 0; mapping.tree.next(&index, ~u32{0}, &value); ++index) {
+    const CacheEntry entry = CacheEntry::from_bits(value);
+    if (entry.is(CacheEntry::Kind::none)) return false;
+    if (entry.is(CacheEntry::Kind::swap)) ++nr_swapped;
+    if (entry.is(CacheEntry::Kind::page)) {
+      if (!page_valid(mapping, index, entry.pfn())) return false;
+      const Page& page = page_of(entry.pfn());
+      ++nr_pages;
+      nr_dirty += page.has(PageFlag::dirty) ? 1 : 0;
+      nr_writeback += page.has(PageFlag::writeback) ? 1 : 0;
+    } else if (mapping.tree.tagged(index, Mapping::kTagDirty) ||
+               mapping.tree.tagged(index, Mapping::kTagWriteback)) {
+      return false;
+    }
+    if (index == ~u32{0}) break;
+  }
+  return nr_pages == mapping.nr_pages && nr_dirty == mapping.nr_dirty &&
+         nr_writeback == mapping.nr_writeback && nr_swapped == mapping.nr_swapped &&
+         nr_pages <= pages_ && nr_dirty <= dirty_ && nr_writeback <= writeback_;
+}
+
+}  // namespace spillway
