@@ -8,6 +8,7 @@
 
 #include "machine/conformance_disk.h"
 #include "machine/conformance_fixture.h"
+#include "machine/conformance_shared.h"
 
 namespace spillway {
 
@@ -220,7 +221,10 @@ REGISTER_TYPED_TEST_SUITE_P(FaultConformance, a_missing_page_is_asked_for_and_th
 
 }  // namespace spillway
 
-#define SPW_MACHINE_CONFORMANCE(name, ...)                               \
-  INSTANTIATE_TYPED_TEST_SUITE_P(name, MachineConformance, __VA_ARGS__); \
-  INSTANTIATE_TYPED_TEST_SUITE_P(name, FaultConformance, __VA_ARGS__);   \
-  INSTANTIATE_TYPED_TEST_SUITE_P(name, DiskConformance, __VA_ARGS__)
+#define SPW_MACHINE_CONFORMANCE(name, ...)                                 \
+  INSTANTIATE_TYPED_TEST_SUITE_P(name, MachineConformance, __VA_ARGS__);   \
+  INSTANTIATE_TYPED_TEST_SUITE_P(name, FaultConformance, __VA_ARGS__);     \
+  INSTANTIATE_TYPED_TEST_SUITE_P(name, SharedConformance, __VA_ARGS__);    \
+  INSTANTIATE_TYPED_TEST_SUITE_P(name, EntryBitsConformance, __VA_ARGS__); \
+  INSTANTIATE_TYPED_TEST_SUITE_P(name, DiskConformance, __VA_ARGS__);      \
+  INSTANTIATE_TYPED_TEST_SUITE_P(name, PlainDiskConformance, __VA_ARGS__)

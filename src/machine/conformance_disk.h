@@ -1,4 +1,4 @@
-// The conformance suite's part about swap devices; see conformance.h.
+// The conformance suite's part about block devices; see conformance.h.
 #pragma once
 
 #include "machine/conformance_fixture.h"
@@ -20,6 +20,7 @@ struct IoLog final : IoSink {
 template <class Environment>
 class DiskConformance : public MachineConformance<Environment> {
  protected:
+  virtual BlockDevice& device() { return *this->m().swap_device; }
   void transfer(IoOp op, u64 block, u32 first, u32 count) {
     IoRequest request;
     request.op = op;
@@ -31,7 +32,7 @@ class DiskConformance : public MachineConformance<Environment> {
     submit_and_wait(&request, 1);
   }
   void submit_and_wait(IoRequest* requests, u32 count) {
-    BlockDevice& disk = *this->m().swap_device;
+    BlockDevice& disk = device();
     const u32 done_before = log_.done;
     for (u32 i = 0; i < count; ++i) disk.submit(requests[i]);
     while (log_.done < done_before + count) {
@@ -110,8 +111,70 @@ TYPED_TEST_P(DiskConformance, segments_are_claimed_once) {
   EXPECT_EQ(claimed, disk.size().v / kIoFramesMax);
 }
 
+TYPED_TEST_P(DiskConformance, a_mapped_page_can_be_written_out) {
+  if (!this->m().features.frame_bytes_while_mapped) {
+    GTEST_SKIP() << "frames of requests are at home on this machine";
+  }
+  this->online(0, 2);
+  const u64 block = this->m().swap_device->claim_segment().value() * kIoFramesMax;
+  this->map(0, 0, 1, Prot::read_write);
+  ASSERT_TRUE(this->write(0, this->stamp(150)));
+  this->transfer(IoOp::write, block, 0, 1);
+  this->transfer(IoOp::read, block, 1, 1);
+  EXPECT_EQ(this->log_.failed, 0U);
+  EXPECT_EQ(this->home(Pfn(1)), this->stamp(150));
+  EXPECT_EQ(this->read(0), this->stamp(150));
+}
+
+// The plain devices, one after the other.
+template <class Environment>
+class PlainDiskConformance : public DiskConformance<Environment> {
+ protected:
+  void SetUp() override {
+    if (this->m().block_device_count == 0) GTEST_SKIP() << "the machine has no plain devices";
+  }
+  BlockDevice& device() override { return *this->m().block_devices[number_]; }
+  u32 number_ = 0;
+};
+TYPED_TEST_SUITE_P(PlainDiskConformance);
+
+TYPED_TEST_P(PlainDiskConformance, unwritten_pages_are_zeros_and_written_ones_stay) {
+  const u32 count = this->m().block_device_count;
+  ASSERT_LE(count, Machine::kBlockDevicesMax);
+  this->online(0, count + 2);
+  this->fill(0, count);
+  for (this->number_ = 0; this->number_ < count; ++this->number_) {
+    ASSERT_LE(TestFixture::kDiskPages, this->device().size().v);
+    this->transfer(IoOp::write, 5, this->number_, 1);
+  }
+  // Twice, and after all were written: devices share nothing, and reading takes nothing away.
+  for (u32 pass = 0; pass < 2; ++pass) {
+    for (this->number_ = 0; this->number_ < count; ++this->number_) {
+      this->transfer(IoOp::read, 5, count, 2);
+      EXPECT_EQ(this->home(Pfn(count)), this->stamp(this->number_));
+      EXPECT_TRUE(this->home(Pfn(count + 1)).is_zero());
+    }
+  }
+  EXPECT_EQ(this->log_.failed, 0U);
+}
+
+TYPED_TEST_P(PlainDiskConformance, the_last_page_is_there_and_the_next_one_is_not) {
+  this->online(0, 3);
+  this->fill(0, 2);
+  const u64 size = this->device().size().v;
+  this->transfer(IoOp::write, size - 1, 0, 1);
+  this->transfer(IoOp::read, size - 1, 2, 1);
+  EXPECT_EQ(this->home(Pfn(2)), this->stamp(0));
+  EXPECT_EQ(this->log_.failed, 0U);
+  this->transfer(IoOp::write, size - 1, 0, 2);
+  this->transfer(IoOp::read, size, 2, 1);
+  EXPECT_EQ(this->log_.failed, 2U);
+}
+
+REGISTER_TYPED_TEST_SUITE_P(PlainDiskConformance, unwritten_pages_are_zeros_and_written_ones_stay,
+                            the_last_page_is_there_and_the_next_one_is_not);
 REGISTER_TYPED_TEST_SUITE_P(DiskConformance, what_was_written_is_read_back,
                             many_requests_at_once_all_end, a_transfer_beyond_the_end_is_an_error,
-                            segments_are_claimed_once);
+                            segments_are_claimed_once, a_mapped_page_can_be_written_out);
 
 }  // namespace spillway

@@ -2,7 +2,7 @@
 // recognisable contents, and the order in which a memory manager uses the port.
 //
 // `Environment` supplies a machine with at least kFrames frames granted by the budget, a swap
-// device of at least kDiskPages pages, and:
+// device of at least kDiskPages pages, plain devices (if any) of at least as many, and:
 //
 //   Machine& machine();
 //   SpaceId space();              where the pages below are mapped

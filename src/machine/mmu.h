@@ -45,8 +45,9 @@ class Mmu {
   // The core has rewritten rights, accessed bits or dirty bits of present entries of the run;
   // the frames are the same, and no entry grants more than its area's protection. Translations
   // that a CPU remembers from before must go: until this call a program may still write through
-  // a right that was taken away, and a write may leave a cleared dirty bit clear. Only called on
-  // machines with shared_frames, accessed_bit or dirty_bit.
+  // a right that was taken away, and a write may leave a cleared dirty bit clear. Accessed bits
+  // are hints: who clears only these may do without. Only called on machines with shared_frames,
+  // accessed_bit or dirty_bit.
   virtual void refresh(SpaceId space, VirtAddr va, u32 count) = 0;
 
   // The range had been given to a foreign mapping (a file mapped over managed memory by the

@@ -7,7 +7,7 @@ namespace spillway {
 namespace {
 
 // The simulated machine with tables of its own; `Bits` says which features are on.
-template <bool kAccessed, bool kDirty, bool kBytes>
+template <bool kAccessed, bool kDirty, bool kBytes, bool kShared>
 class SimEnvironment {
  public:
   SimEnvironment()
@@ -37,10 +37,12 @@ class SimEnvironment {
     SimConfig c;
     c.frames = PageCount(kSuiteFrames + kTables);
     c.disk_pages = PageCount(64);
+    c.block_pages = {64, 77};
     c.features = Features{.accessed_bit = kAccessed,
                           .dirty_bit = kDirty,
                           .frame_bytes_while_mapped = kBytes,
-                          .zero_page = false};
+                          .zero_page = false,
+                          .shared_frames = kShared};
     return c;
   }
   static Pfn with_tables_online(Frames& frames) {
@@ -54,10 +56,11 @@ class SimEnvironment {
   FaultSink* sink_ = nullptr;
 };
 
-// Everything a machine can have, what the host has, and two in between.
-using Machines =
-    testing::Types<SimEnvironment<true, true, true>, SimEnvironment<false, false, false>,
-                   SimEnvironment<true, false, true>, SimEnvironment<true, true, false>>;
+// Everything a machine can have, what the host has, and some in between.
+using Machines = testing::Types<
+    SimEnvironment<true, true, true, true>, SimEnvironment<false, false, false, false>,
+    SimEnvironment<true, false, true, false>, SimEnvironment<true, true, false, false>,
+    SimEnvironment<false, false, true, true>, SimEnvironment<true, true, true, false>>;
 
 }  // namespace
 

@@ -29,9 +29,10 @@ void FaultPlan::clear_block(u64 block) {
   std::erase_if(bad_blocks_, [block](const auto& bad) { return bad.second == block; });
 }
 
-bool FaultPlan::has_bad_block(Failure failure, u64 block, u32 count) const {
+u64 FaultPlan::first_bad_block(Failure failure, u64 block, u32 count) const {
   const auto it = bad_blocks_.lower_bound({failure, block});
-  return it != bad_blocks_.end() && it->first == failure && it->second - block < count;
+  if (it == bad_blocks_.end() || it->first != failure) return kNoBlock;
+  return it->second - block < count ? it->second : kNoBlock;
 }
 
 }  // namespace spillway

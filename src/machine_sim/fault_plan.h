@@ -55,7 +55,8 @@ class FaultPlan {
   }
 
   // Every transfer that touches `block` of the plan's device fails in this way until it is
-  // cleared; only for failures of transfers. By IoOp: with an I/O error, nothing transferred.
+  // cleared; only for failures of transfers. What is to be torn, lost or flipped is then this
+  // block. By IoOp: with an I/O error, nothing transferred.
   void fail_block(Failure failure, u64 block);
   void fail_block(IoOp op, u64 block) {
     fail_block(op == IoOp::read ? Failure::read_io : Failure::write_io, block);
@@ -79,10 +80,13 @@ class FaultPlan {
   // transfer counts as an opportunity all the same.
   bool fires(Failure failure, u64 block, u32 count) {
     if (fires(failure)) return true;
-    if (!has_bad_block(failure, block, count)) return false;
+    if (first_bad_block(failure, block, count) == kNoBlock) return false;
     ++at(failure).fired;
     return true;
   }
+  static constexpr u64 kNoBlock = ~u64{0};
+  // The first block of [block, block+count) that is bad in this way; kNoBlock when none is.
+  u64 first_bad_block(Failure failure, u64 block, u32 count) const;
 
   // How often this kind of failure has happened.
   u64 fired(Failure failure) const { return armed_[static_cast<u32>(failure)].fired; }
@@ -96,7 +100,6 @@ class FaultPlan {
     u64 fired = 0;
   };
   Armed& at(Failure failure) { return armed_[static_cast<u32>(failure)]; }
-  bool has_bad_block(Failure failure, u64 block, u32 count) const;
 
   std::array<Armed, kFailureCount> armed_;
   std::set<std::pair<Failure, u64>> bad_blocks_;

@@ -51,13 +51,15 @@ Pte SimMmu::entry(SpaceId space, Vpn vpn) const {
   return pte == nullptr ? Pte{} : *pte;
 }
 
-// A cached translation must not grant more than the tables do now: then an invalidation of the
-// real machine's TLB would be missing.
+// A cached translation must not grant more than the tables do now, and must not be dirty where
+// they are clean: then an invalidation of the real machine's TLB would be missing, and a program
+// would write where it may not, or without leaving a dirty bit.
 void SimMmu::check_tlb(u32 cpu, SpaceId space, Vpn vpn, Pte fresh) const {
   const TlbEntry& e = tlb_[u64{cpu} * kTlbEntries + vpn.v % kTlbEntries];
   if (e.space != space || e.vpn != vpn) return;
   if (!fresh.is(Pte::Kind::present) || fresh.pfn() != e.pte.pfn() ||
-      (e.pte.writable() && !fresh.writable()) || (e.pte.executable() && !fresh.executable())) {
+      (e.pte.writable() && !fresh.writable()) || (e.pte.executable() && !fresh.executable()) ||
+      (e.pte.dirty() && !fresh.dirty())) {
     SPW_PANIC("sim: stale translation, an entry changed without a call of the Mmu");
   }
 }
@@ -80,7 +82,7 @@ u8* SimMmu::translate(u32 cpu, SpaceId space, VirtAddr va, Access access) {
   if (!pte.is(Pte::Kind::present) || !grants(pte, access)) return nullptr;
   if (features_.accessed_bit) *where = where->with_accessed(true);
   if (features_.dirty_bit && access == Access::write) *where = where->with_dirty(true);
-  fill_tlb(cpu, space, vpn, pte);
+  fill_tlb(cpu, space, vpn, *where);
   const Mapping* m = find(space, vpn);
   return m->bytes != nullptr ? m->bytes.get() : frames_.bytes(pte.pfn());
 }
@@ -137,6 +139,9 @@ std::string SimMmu::pte_difference(SpaceId space, Vpn vpn, Pte pte) const {
              (pte.writable() != allows(m->prot, Prot::write) ||
               pte.executable() != allows(m->prot, Prot::exec))) {
     what = "a present entry and the mapping grant different rights";
+  } else if ((pte.writable() && !allows(m->prot, Prot::write)) ||
+             (pte.executable() && !allows(m->prot, Prot::exec))) {
+    what = "a present entry grants more than the mapping";
   } else {
     return {};
   }

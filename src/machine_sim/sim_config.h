@@ -14,7 +14,8 @@ struct SimConfig {
   PageCount frames{1024};
   u32 cpus = 2;
   // All that the software MMU can do; each bit can be off to imitate a poorer machine. With
-  // frame_bytes_while_mapped off, mapping moves a frame's bytes away, as on the host.
+  // frame_bytes_while_mapped off, mapping moves a frame's bytes away, as on the host; then
+  // shared_frames must be off too. Without sharing, more misuse of frames is found.
   Features features{.accessed_bit = true,
                     .dirty_bit = true,
                     .frame_bytes_while_mapped = true,
@@ -22,7 +23,7 @@ struct SimConfig {
                     .shared_frames = true};
   // Frames that the shared budget grants in all; SimFrames::set_budget changes it at run time.
   PageCount budget{~u64{0}};
-  // Size of the swap device; 0 = the machine has none.
+  // Size of the swap device (Machine::swap_device); 0 = the machine has none.
   PageCount disk_pages{0};
   // Sizes in pages of the plain block devices, at most Machine::kBlockDevicesMax, none empty.
   std::vector<u64> block_pages;

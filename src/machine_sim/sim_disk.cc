@@ -123,21 +123,27 @@ void SimDisk::store_blocks(const Transfer& transfer, u64 bytes) {
   }
 }
 
+u64 SimDisk::bytes_kept(Failure failure, const IoRequest& request) const {
+  const u64 bad = plan_.first_bad_block(failure, request.block, request.count);
+  if (bad == FaultPlan::kNoBlock) return u64{request.count} * kPageSize / 2;
+  return (bad - request.block) * kPageSize + kPageSize / 2;
+}
+
 Status SimDisk::finish_write(const Transfer& transfer) {
   const IoRequest& r = *transfer.request;
-  const u64 bytes = u64{r.count} * kPageSize;
   if (plan_.fires(Failure::write_no_space, r.block, r.count)) return Error::no_space;
   if (plan_.fires(Failure::write_io, r.block, r.count)) return Error::io;
   if (plan_.fires(Failure::write_torn, r.block, r.count)) {
-    store_blocks(transfer, bytes / 2);
+    store_blocks(transfer, bytes_kept(Failure::write_torn, r));
     return Error::io;
   }
   if (plan_.fires(Failure::write_lost, r.block, r.count)) {
-    store_blocks(transfer, bytes / 2);
-    damaged_ += r.count - r.count / 2;
+    const u64 kept = bytes_kept(Failure::write_lost, r);
+    store_blocks(transfer, kept);
+    damaged_ += r.count - kept / kPageSize;
     return kOk;
   }
-  store_blocks(transfer, bytes);
+  store_blocks(transfer, u64{r.count} * kPageSize);
   return kOk;
 }
 
@@ -145,7 +151,9 @@ Status SimDisk::finish_read(const IoRequest& request) {
   const u64 block = request.block;
   if (plan_.fires(Failure::read_io, block, request.count)) return Error::io;
   if (plan_.fires(Failure::read_flip, block, request.count)) {
-    flip_bit(block + prng_.below(request.count), prng_.below(kPageSize * 8));
+    const u64 bad = plan_.first_bad_block(Failure::read_flip, block, request.count);
+    const u64 victim = bad != FaultPlan::kNoBlock ? bad : block + prng_.below(request.count);
+    flip_bit(victim, prng_.below(kPageSize * 8));
   }
   for (u32 i = 0; i < request.count; ++i) {
     u8* frame = frames_.bytes(request.frames[i]);

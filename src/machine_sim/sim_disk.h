@@ -99,6 +99,9 @@ class SimDisk final : public BlockDevice {
   void check_buffer(Transfer& transfer);
   Status finish_write(const Transfer& transfer);
   Status finish_read(const IoRequest& request);
+  // How much of a torn or lost write arrives: half of it, or all before the middle of the block
+  // that is bad.
+  u64 bytes_kept(Failure failure, const IoRequest& request) const;
   // Writes the first `bytes` bytes of the transfer; the rest of the page they end in stays.
   void store_blocks(const Transfer& transfer, u64 bytes);
   Page& page_of(u64 block);

@@ -7,9 +7,9 @@ namespace spillway {
 namespace {
 
 // One fault per page is the rule; a page may need a second one (first to be mapped, then to be
-// made writable), and pages ahead may push out pages behind, so some slack is given. An access
-// that needs more makes no progress.
-constexpr u64 kFaultsPerPageMax = 8;
+// made writable), and others may take it away in between, so some slack is given. An access that
+// needs more makes no progress.
+constexpr u32 kFaultsPerPageMax = 16;
 
 }  // namespace
 
@@ -101,36 +101,56 @@ bool SimMachine::complete_one() {
 }
 
 template <class Try>
-SimAccess SimMachine::retry(FaultSink& sink, SpaceId space, u64 bytes, u32 attempt,
+SimAccess SimMachine::retry(FaultSink& sink, SpaceId space, VirtAddr va, u64 bytes, u32 attempt,
                             Try try_access) {
-  const u64 faults_max = (bytes / kPageSize + 2) * kFaultsPerPageMax;
+  u64 done = 0;
+  u32 faults_of_page = 0;
   for (u32 faults = 0;; ++faults) {
-    const std::optional<SimFault> fault = try_access();
-    if (!fault.has_value()) return SimAccess{FaultOutcome::done, VirtAddr(0), faults};
-    if (faults == faults_max) SPW_PANIC("sim: an access makes no progress");
-    // Only the first fault of this round can be the one that waited before.
+    const std::optional<SimFault> fault = try_access(done);
+    if (!fault.has_value()) {
+      forget_waits(space, va, bytes);
+      return SimAccess{FaultOutcome::done, VirtAddr(0), faults};
+    }
+    // What lies before the fault has happened and is not touched again, as in a program.
+    if (fault->va != va + done) faults_of_page = 0;
+    done = fault->va.v - va.v;
+    if (faults_of_page++ == kFaultsPerPageMax) SPW_PANIC("sim: an access makes no progress");
+    // Only a page that waited before is retried; the others meet their first fault.
+    const bool waited = waits_.erase({space.v, fault->va.vpn().v}) != 0;
     const FaultOutcome outcome =
-        sink.on_fault(space, fault->va, fault->access, faults == 0 ? attempt : 0);
+        sink.on_fault(space, fault->va, fault->access, waited ? attempt : 0);
+    if (outcome == FaultOutcome::wait) waits_.insert({space.v, fault->va.vpn().v});
     if (outcome != FaultOutcome::done) return SimAccess{outcome, fault->va, faults + 1};
   }
 }
 
+void SimMachine::forget_waits(SpaceId space, VirtAddr va, u64 bytes) {
+  if (waits_.empty() || bytes == 0) return;
+  const auto first = waits_.lower_bound({space.v, va.vpn().v});
+  waits_.erase(first, waits_.upper_bound({space.v, (va + (bytes - 1)).vpn().v}));
+}
+
 SimAccess SimMachine::load(FaultSink& sink, SpaceId space, VirtAddr va, void* out, u64 bytes,
                            u32 attempt) {
-  return retry(sink, space, bytes, attempt,
-               [&] { return mmu_.load(cpus_.current(), space, va, out, bytes); });
+  return retry(sink, space, va, bytes, attempt, [&](u64 done) {
+    return mmu_.load(cpus_.current(), space, va + done, static_cast<u8*>(out) + done, bytes - done);
+  });
 }
 
 SimAccess SimMachine::store(FaultSink& sink, SpaceId space, VirtAddr va, const void* data,
                             u64 bytes, u32 attempt) {
-  return retry(sink, space, bytes, attempt,
-               [&] { return mmu_.store(cpus_.current(), space, va, data, bytes); });
+  return retry(sink, space, va, bytes, attempt, [&](u64 done) {
+    return mmu_.store(cpus_.current(), space, va + done, static_cast<const u8*>(data) + done,
+                      bytes - done);
+  });
 }
 
 SimAccess SimMachine::fetch(FaultSink& sink, SpaceId space, VirtAddr va, void* out, u64 bytes,
                             u32 attempt) {
-  return retry(sink, space, bytes, attempt,
-               [&] { return mmu_.fetch(cpus_.current(), space, va, out, bytes); });
+  return retry(sink, space, va, bytes, attempt, [&](u64 done) {
+    return mmu_.fetch(cpus_.current(), space, va + done, static_cast<u8*>(out) + done,
+                      bytes - done);
+  });
 }
 
 }  // namespace spillway

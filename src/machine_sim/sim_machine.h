@@ -5,7 +5,9 @@
 
 #include <deque>
 #include <optional>
+#include <set>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "machine/fault_sink.h"
@@ -103,8 +105,11 @@ class SimMachine {
   u32 pending() const;
 
   // An access by a program on the current CPU, with faults handed to `sink` until it succeeds or
-  // the sink has another answer. After `wait` the caller completes an I/O and calls again with
-  // `attempt` one higher; the access starts over. `bytes` may span pages.
+  // the sink has another answer. `bytes` may span pages: they are accessed one after the other,
+  // each once, with faults of their own. After `wait` the caller completes an I/O and calls again
+  // with `attempt` one higher, for the whole access or for what is left from SimAccess::va on;
+  // `attempt` reaches the sink for the page that waited only. An access of more pages than the
+  // budget has frames succeeds in the second way only.
   SimAccess load(FaultSink& sink, SpaceId space, VirtAddr va, void* out, u64 bytes,
                  u32 attempt = 0);
   SimAccess store(FaultSink& sink, SpaceId space, VirtAddr va, const void* data, u64 bytes,
@@ -123,7 +128,9 @@ class SimMachine {
   // The device whose next completion is first; null when nothing is in flight.
   SimDisk* first_due();
   template <class Try>
-  SimAccess retry(FaultSink& sink, SpaceId space, u64 bytes, u32 attempt, Try try_access);
+  SimAccess retry(FaultSink& sink, SpaceId space, VirtAddr va, u64 bytes, u32 attempt,
+                  Try try_access);
+  void forget_waits(SpaceId space, VirtAddr va, u64 bytes);
 
   const SimConfig config_;
   FaultPlan plan_;
@@ -133,7 +140,8 @@ class SimMachine {
   SimFrames frames_;
   SimMmu mmu_;
   std::optional<SimDisk> disk_;
-  std::deque<Block> blocks_;  // its elements never move
+  std::deque<Block> blocks_;             // its elements never move
+  std::set<std::pair<u16, u64>> waits_;  // space and page of faults that ended with `wait`
   Machine machine_;
 };
 

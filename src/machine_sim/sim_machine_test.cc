@@ -21,27 +21,47 @@ SimConfig config() {
 class NextFrameSink final : public FaultSink {
  public:
   explicit NextFrameSink(SimMachine& sim) : sim_(sim), tables_(prepare()) {}
-  FaultOutcome on_fault(SpaceId space, VirtAddr va, Access, u32 attempt) override {
+  FaultOutcome on_fault(SpaceId space, VirtAddr va, Access access, u32 attempt) override {
     attempts.push_back(attempt);
+    pages.push_back(va.vpn().v);
+    accesses.push_back(access);
     if (refuse) return FaultOutcome::accerr;
+    if (wait_once && attempt == 0) return FaultOutcome::wait;
     if (waits != 0) {
       --waits;
       return FaultOutcome::wait;
     }
     if (idle) return FaultOutcome::done;
-    const VirtAddr page = addr_of(va.vpn());
-    sim_.mmu().map(space, page, Pfn(next_), 1, Prot::read_write);
-    tables_.set(va.vpn(), Pte::present(Pfn(next_), Prot::read_write));
-    ++next_;
-    return FaultOutcome::done;
+    if (evict) take_back(space);
+    serve(space, va);
+    return served_by_io ? FaultOutcome::wait : FaultOutcome::done;
   }
+  void serve(SpaceId space, VirtAddr va) {
+    const VirtAddr page = addr_of(va.vpn());
+    sim_.mmu().map(space, page, Pfn(next_), 1, Prot::all);
+    tables_.set(va.vpn(), Pte::present(Pfn(next_), Prot::all));
+    newest_ = va.vpn();
+    if (!evict) ++next_;
+  }
+  u8* home(u32 frame) { return sim_.frames().bytes(Pfn(frame)); }
 
   std::vector<u32> attempts;
+  std::vector<u64> pages;
+  std::vector<Access> accesses;
   u32 waits = 0;
   bool refuse = false;
   bool idle = false;
+  bool wait_once = false;     // every page needs an I/O
+  bool served_by_io = false;  // the page is there when the I/O has ended
+  bool evict = false;         // there is one frame only, the page before goes
 
  private:
+  void take_back(SpaceId space) {
+    const Pfn frame(next_);
+    if (!sim_.mmu().is_mapped(space, newest_)) return;
+    sim_.mmu().unmap(space, addr_of(newest_), &frame, 1, Prot::all);
+    tables_.set(newest_, Pte{});
+  }
   TableBuilder prepare() {
     sim_.frames().acquire_quota(PageCount(kFrames));
     SPW_ASSERT(sim_.frames().bring_online(Pfn(0), PageCount(kFrames)).ok());
@@ -50,6 +70,7 @@ class NextFrameSink final : public FaultSink {
   SimMachine& sim_;
   TableBuilder tables_;
   u32 next_ = 0;
+  Vpn newest_{0};
 };
 
 TEST(SimMachine, accesses_span_pages_and_resolve_their_faults) {
@@ -80,6 +101,74 @@ TEST(SimMachine, a_waiting_access_is_retried_with_its_attempt) {
   const SimAccess refused = sim.load(sink, kSpace, VirtAddr(0x5123), &byte, 1);
   EXPECT_EQ(refused.outcome, FaultOutcome::accerr);
   EXPECT_EQ(refused.va, VirtAddr(0x5123));
+}
+
+TEST(SimMachine, each_page_of_an_access_has_attempts_of_its_own) {
+  u8 data[3 * kPageSize] = {};
+  // The caller may start over or go on where the access stopped.
+  for (const bool resume : {false, true}) {
+    SimMachine sim(config());
+    NextFrameSink sink(sim);
+    sink.wait_once = true;
+    VirtAddr va(0x10800);
+    const VirtAddr end = va + sizeof data;
+    u32 attempt = 0;
+    for (SimAccess a{FaultOutcome::wait, va, 0}; a.outcome == FaultOutcome::wait; ++attempt) {
+      if (resume) va = a.va;
+      a = sim.store(sink, kSpace, va, data, end.v - va.v, attempt);
+    }
+    EXPECT_EQ(attempt, 5U) << "four pages wait, then the access happens";
+    EXPECT_EQ(sink.attempts, (std::vector<u32>{0, 1, 0, 2, 0, 3, 0, 4}));
+    EXPECT_EQ(sink.pages, (std::vector<u64>{0x10, 0x10, 0x11, 0x11, 0x12, 0x12, 0x13, 0x13}));
+  }
+}
+
+TEST(SimMachine, a_page_that_came_by_itself_leaves_no_attempts_to_the_next) {
+  SimMachine sim(config());
+  NextFrameSink sink(sim);
+  sink.served_by_io = true;
+  u8 data[2 * kPageSize] = {};
+  for (u32 attempt = 0; attempt < 2; ++attempt) {
+    EXPECT_EQ(sim.load(sink, kSpace, VirtAddr(0x10000), data, sizeof data, attempt).outcome,
+              FaultOutcome::wait);
+  }
+  EXPECT_EQ(sink.pages, (std::vector<u64>{0x10, 0x11}));
+  EXPECT_EQ(sink.attempts, (std::vector<u32>{0, 0}));
+  EXPECT_EQ(sim.load(sink, kSpace, VirtAddr(0x10000), data, sizeof data, 2).faults, 0U);
+}
+
+TEST(SimMachine, an_access_may_be_larger_than_memory) {
+  SimMachine sim(config());
+  NextFrameSink sink(sim);
+  sink.evict = true;
+  std::vector<u8> data(100 * kPageSize);
+  const SimAccess a = sim.store(sink, kSpace, VirtAddr(0x10000), data.data(), data.size());
+  EXPECT_EQ(a.outcome, FaultOutcome::done);
+  EXPECT_EQ(a.faults, 100U);
+  EXPECT_EQ(sink.pages.back(), 0x10U + 99);
+}
+
+TEST(SimMachine, a_refused_page_leaves_those_before_it_accessed) {
+  SimMachine sim(config());
+  NextFrameSink sink(sim);
+  const u8 data[kPageSize] = {1, 2, 3};
+  EXPECT_EQ(sim.store(sink, kSpace, VirtAddr(0x10000), data, 1).outcome, FaultOutcome::done);
+  sink.refuse = true;
+  const SimAccess a = sim.store(sink, kSpace, VirtAddr(0x10ffe), data, 3);
+  EXPECT_EQ(a.outcome, FaultOutcome::accerr);
+  EXPECT_EQ(a.va, VirtAddr(0x11000));
+  EXPECT_EQ(sink.home(0)[kPageSize - 1], 2);
+}
+
+TEST(SimMachine, fetches_ask_for_the_right_to_execute) {
+  SimMachine sim(config());
+  NextFrameSink sink(sim);
+  u8 code[8];
+  const SimAccess a = sim.fetch(sink, kSpace, VirtAddr(0x10ffc), code, sizeof code);
+  EXPECT_EQ(a.outcome, FaultOutcome::done);
+  EXPECT_EQ(a.faults, 2U);
+  EXPECT_EQ(sink.accesses, (std::vector<Access>{Access::exec, Access::exec}));
+  EXPECT_EQ(sim.fetch(sink, kSpace, VirtAddr(0x10ffc), code, sizeof code).faults, 0U);
 }
 
 TEST(SimMachineDeathTest, an_access_without_progress_is_a_panic) {

@@ -2,9 +2,11 @@
 // the port. Accesses walk the tables, set accessed and dirty bits where the features say so, and
 // go through small per-CPU TLBs; every answer is compared with a second source:
 //
-//   I1  a TLB entry never grants what a fresh walk would not grant (a missing flush panics)
-//   I2  a present entry and the mirror name the same frame; without frame_bytes_while_mapped they
-//       also name the same rights, because there the mirror is what a real program would see
+//   I1  a TLB entry never grants what a fresh walk would not grant, and is not dirty where the
+//       entry is clean (a missing flush panics)
+//   I2  a present entry and the mirror name the same frame, and the entry grants no more than the
+//       mirror; without frame_bytes_while_mapped the rights are the same, because there the
+//       mirror is what a real program would see
 //   I3  map() finds the address free, the other calls find exactly the frames they name; the
 //       zero page is mapped and dropped under the name kNoPfn
 //
