@@ -13,7 +13,7 @@
 
 namespace spillway {
 
-class CountingReclaimer final : public FakeReclaimer {
+class CountingReclaimer : public FakeReclaimer {
  public:
   using FakeReclaimer::FakeReclaimer;
   void page_added_unmapped(Pfn pfn) override { EXPECT_TRUE(known.insert(pfn).second); }

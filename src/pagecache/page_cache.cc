@@ -18,6 +18,7 @@ void PageCache::adopt(Mapping& mapping) {
 
 void PageCache::forget(Mapping& mapping) {
   SPW_ASSERT(mapping.empty());
+  SPW_ASSERT(mapping.areas == nullptr);
   // Shadows of pages that were evicted may still be there.
   u64 value = 0;
   for (u32 index = 0; mapping.tree.next(&index, ~u32{0}, &value);) {

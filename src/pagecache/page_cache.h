@@ -54,6 +54,9 @@ class PageCache {
   // perhaps a slot). io: its read failed; that is told by this call only and the page is gone.
   Result<Pfn> lookup(Mapping& mapping, u32 index);
 
+  // A system call has used the page.
+  void touched(Pfn pfn) { reclaimer_->page_touched(pfn); }
+
   // A fresh page at `index`, where no page and no slot is: isolated -> unmapped, uptodate, zeroed
   // if `zero`, announced to the policy. no_memory or wait: nothing changed.
   Result<Pfn> add_new(Mapping& mapping, u32 index, bool zero, AllocFlags flags);
