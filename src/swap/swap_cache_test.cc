@@ -10,8 +10,8 @@ class SwapCacheTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ASSERT_TRUE(swap_
-                    .init(bed_.machine(), bed_.allocator, bed_.frames, bed_.observer,
-                          PageCount(64), 1 << 16)
+                    .init(bed_.machine(), bed_.allocator, bed_.frames, bed_.observer, PageCount(64),
+                          1 << 16)
                     .ok());
   }
   SlotId store(u64 id) {

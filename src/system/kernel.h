@@ -36,10 +36,9 @@ struct SignalInfo {
 };
 
 // Linux's values.
-inline constexpr u32 kMapShared = 0x01, kMapPrivate = 0x02, kMapFixed = 0x10,
-                     kMapAnonymous = 0x20, kMapGrowsdown = 0x100, kMapDenywrite = 0x800,
-                     kMapLocked = 0x2000, kMapNoreserve = 0x4000, kMapPopulate = 0x8000,
-                     kMapFixedNoreplace = 0x100000;
+inline constexpr u32 kMapShared = 0x01, kMapPrivate = 0x02, kMapFixed = 0x10, kMapAnonymous = 0x20,
+                     kMapGrowsdown = 0x100, kMapDenywrite = 0x800, kMapLocked = 0x2000,
+                     kMapNoreserve = 0x4000, kMapPopulate = 0x8000, kMapFixedNoreplace = 0x100000;
 inline constexpr u32 kMremapMaymove = 1, kMremapFixed = 2, kMremapDontunmap = 4;
 inline constexpr u32 kMsAsync = 1, kMsInvalidate = 2, kMsSync = 4;
 inline constexpr u32 kMclCurrent = 1, kMclFuture = 2;

@@ -17,17 +17,17 @@ struct TaskView {
   char name[16];
   TaskState state;
   SpaceId space;
-  i32 exit_code;    // when dead: code, or 128 + signal
+  i32 exit_code;  // when dead: code, or 128 + signal
   VirtAddr sp;
-  u64 total_vm;     // VmSize
-  u64 locked_vm;    // VmLck
-  u64 rss;          // VmRSS: present entries, the zero page not counted
-  u64 swap_entries; // VmSwap
-  u64 page_tables;  // frames
-  u64 stack_vm;     // VmStk
+  u64 total_vm;      // VmSize
+  u64 locked_vm;     // VmLck
+  u64 rss;           // VmRSS: present entries, the zero page not counted
+  u64 swap_entries;  // VmSwap
+  u64 page_tables;   // frames
+  u64 stack_vm;      // VmStk
   u64 min_flt;
   u64 maj_flt;
-  u64 badness;      // what the OOM killer would see
+  u64 badness;  // what the OOM killer would see
   VirtAddr start_brk;
   VirtAddr brk;
   VirtAddr start_stack;
@@ -41,15 +41,15 @@ struct AreaView {
   bool growsdown;
   bool locked;
   bool noreserve;
-  u64 pgoff;         // in pages; 0 for anonymous areas
-  u32 mapping;       // id of the file's or segment's mapping, 0 = anonymous
-  char name[64];     // file name, "[heap]", "[stack]", "SYSV00000001", "/dev/zero", or ""
+  u64 pgoff;      // in pages; 0 for anonymous areas
+  u32 mapping;    // id of the file's or segment's mapping, 0 = anonymous
+  char name[64];  // file name, "[heap]", "[stack]", "SYSV00000001", "/dev/zero", or ""
   u64 rss;
-  u64 pss_x256;      // sum of 256/mapcount over present pages
+  u64 pss_x256;  // sum of 256/mapcount over present pages
   u64 shared_clean, shared_dirty, private_clean, private_dirty;
   u64 referenced;
-  u64 anonymous;     // present pages that are anonymous
-  u64 swap;          // swap entries
+  u64 anonymous;  // present pages that are anonymous
+  u64 swap;       // swap entries
 };
 
 // One entry of a page table.
@@ -65,12 +65,12 @@ struct FrameView {
   PageState state;
   PageOwner owner;
   PageQueue queue;
-  u32 count;     // rule R1
+  u32 count;  // rule R1
   u32 mapcount;
   u32 age;
   bool dirty, referenced, writeback, uptodate, error;
-  SlotId slot;   // in the swap cache under it
-  u32 mapping;   // id, 0 = none
+  SlotId slot;  // in the swap cache under it
+  u32 mapping;  // id, 0 = none
   u32 index;
   // One place that maps it, if any.
   SpaceId space;

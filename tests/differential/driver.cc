@@ -1,0 +1,342 @@
+#include "driver.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+namespace spillway::diff {
+namespace {
+
+std::string signal_name(const Answer& a) {
+  if (a.signo == 0) return "no signal";
+  if (a.signo == 7) return "SIGBUS " + std::to_string(a.code);
+  if (a.signo == 11) return a.code == 1 ? "SEGV_MAPERR" : a.code == 2 ? "SEGV_ACCERR" : "SIGSEGV";
+  return "signal " + std::to_string(a.signo);
+}
+
+std::string describe(const Side& side, const Answer& a) {
+  std::string text = std::string("  ") + side.name() + ": " + errno_name(a.error);
+  if (a.error == 0) text += ", value " + print(side.place_of(a.value));
+  if (a.signo != 0) {
+    text += ", " + signal_name(a) + " at " + print(side.place_of(a.fault_address));
+  }
+  return text + "\n";
+}
+
+u64 whole_pages(u64 bytes) { return (bytes + kPageMask) & ~kPageMask; }
+
+// Calls that may have changed a part of their range when they are refused.
+bool may_leave_parts(const Op& op) {
+  switch (op.kind) {
+    case OpKind::mprotect:
+    case OpKind::mlock:
+    case OpKind::munlock:
+    case OpKind::madvise:
+    case OpKind::mremap: return true;
+    case OpKind::mmap: return (op.flags & MAP_FIXED) != 0;
+    default: return false;
+  }
+}
+
+// Advice changes pages and what fork does, which is not seen in the areas.
+bool hidden_change(const Op& op) {
+  if (op.kind != OpKind::madvise) return false;
+  return op.advice == MADV_DONTNEED || op.advice == MADV_FREE || op.advice == MADV_DONTFORK ||
+         op.advice == MADV_DOFORK;
+}
+
+}  // namespace
+
+bool Driver::can_run(const Op& op) const {
+  if (!alive(op.process)) return false;
+  switch (op.kind) {
+    case OpKind::fork: return op.number < kProcessesMax && !alive(op.number);
+    case OpKind::exit: return op.process != 0;
+    // The break of the C library's heap is below the one at the start.
+    case OpKind::brk: return op.at.base == Base::heap || op.at.offset < kPageSize;
+    default: return true;
+  }
+}
+
+Driver::Answers Driver::on_both_at(const Op& op, u64 left_at, u64 right_at) {
+  Op left = op;
+  Op right = op;
+  left.at = {Base::absolute, left_at};
+  right.at = {Base::absolute, right_at};
+  return {left_.perform(left), right_.perform(right)};
+}
+
+Difference Driver::differs(const Op& op, const std::string& what, const Answers& a) const {
+  Difference d;
+  d.kind = what;
+  d.text = "  " + print(op) + "\n" + describe(left_, a.left) + describe(right_, a.right);
+  return d;
+}
+
+std::optional<Difference> Driver::run(const Op& op) {
+  if (!can_run(op)) {
+    ++reached_.skipped;
+    return std::nullopt;
+  }
+  if (op.kind == OpKind::check) return compare_all_bytes(op);
+  const Answers a = on_both(op);
+  if (multi_area_move(op, a)) {
+    wipe(op.process, op.at, op.len);
+    wipe(op.process, op.to, op.newlen);
+    return compare_areas(op);
+  }
+  if (Outcome d = compare(op, a)) return d;
+  const u32 kind = static_cast<u32>(op.kind);
+  ++(a.left.error == 0 ? reached_.done : reached_.refused)[kind];
+  reached_.signals += a.left.signo != 0 ? 1 : 0;
+  remember_process(op);
+  if (Outcome d = settle(op, a)) return d;
+  return compare_areas(op);
+}
+
+std::optional<Difference> Driver::finish() {
+  Op op;
+  if (Outcome d = compare_all_bytes(op)) return d;
+  return std::nullopt;
+}
+
+void Driver::remember_process(const Op& op) {
+  if (op.kind == OpKind::fork) processes_[op.number].alive = true;
+  if (op.kind == OpKind::exit) processes_[op.process].alive = false;
+}
+
+// Linux moves several areas at once since 6.17, if the size stays; before, and here, EFAULT.
+bool Driver::multi_area_move(const Op& op, const Answers& a) const {
+  if (op.kind != OpKind::mremap || op.len != op.newlen || (op.flags & MREMAP_FIXED) == 0) {
+    return false;
+  }
+  return (a.left.error == 0) != (a.right.error == 0) &&
+         (a.left.error == EFAULT || a.right.error == EFAULT);
+}
+
+std::optional<Difference> Driver::compare(const Op& op, const Answers& a) {
+  if (a.left.error != a.right.error) {
+    return differs(op,
+                   std::string("errno of ") + name_of(op.kind) + ": " + left_.name() + " " +
+                       errno_name(a.left.error) + ", " + right_.name() + " " +
+                       errno_name(a.right.error),
+                   a);
+  }
+  if (a.left.error != 0) return std::nullopt;
+  switch (op.kind) {
+    case OpKind::mmap:
+    case OpKind::mremap:
+    case OpKind::brk: return compare_places(op, a);
+    case OpKind::mincore: return compare_resident(op, a);
+    case OpKind::load:
+    case OpKind::store:
+    case OpKind::fetch: return compare_access(op, a);
+    default:
+      if (a.left.value != a.right.value) {
+        return differs(op, std::string("value of ") + name_of(op.kind), a);
+      }
+      return compare_bytes(op, a);
+  }
+}
+
+// Where there was no room at the hint, each side may choose, but outside of the window.
+std::optional<Difference> Driver::compare_places(const Op& op, const Answers& a) const {
+  const Place left = left_.place_of(a.left.value);
+  const Place right = right_.place_of(a.right.value);
+  if (left == right || (left.base == Base::absolute && right.base == Base::absolute)) {
+    return std::nullopt;
+  }
+  return differs(op, std::string("place of ") + name_of(op.kind), a);
+}
+
+std::optional<Difference> Driver::compare_access(const Op& op, const Answers& a) const {
+  if (a.left.signo != a.right.signo || a.left.code != a.right.code) {
+    return differs(op,
+                   std::string("signal of ") + name_of(op.kind) + ": " + left_.name() + " " +
+                       signal_name(a.left) + ", " + right_.name() + " " + signal_name(a.right),
+                   a);
+  }
+  if (a.left.value != a.right.value) return differs(op, "bytes until the fault", a);
+  if (a.left.signo != 0 &&
+      left_.place_of(a.left.fault_address) != right_.place_of(a.right.fault_address)) {
+    return differs(op, std::string("address of the fault of ") + name_of(op.kind), a);
+  }
+  return compare_bytes(op, a);
+}
+
+// Only pages of private memory: whether a page of a file is in memory depends on readahead.
+std::optional<Difference> Driver::compare_resident(const Op& op, const Answers& a) const {
+  const std::vector<AreaLine>& areas = processes_[op.process].left_areas;
+  for (u64 i = 0; i < std::min(a.left.bytes.size(), a.right.bytes.size()); ++i) {
+    const AreaLine* area = find(areas, left_.address_of(op.at) + i * kPageSize);
+    if (area == nullptr || area->object != 0 || a.left.bytes[i] == a.right.bytes[i]) continue;
+    Difference d = differs(op,
+                           std::string("mincore: ") + left_.name() + " says " +
+                               (a.left.bytes[i] != 0 ? "present" : "absent"),
+                           a);
+    d.text += "  page " + std::to_string(i) + " of the range\n";
+    return d;
+  }
+  return std::nullopt;
+}
+
+std::optional<Difference> Driver::compare_bytes(const Op& op, const Answers& a) const {
+  if (a.left.bytes == a.right.bytes) return std::nullopt;
+  Difference d = differs(op, std::string("bytes of ") + name_of(op.kind), a);
+  u64 at = 0;
+  const u64 both = std::min(a.left.bytes.size(), a.right.bytes.size());
+  while (at < both && a.left.bytes[at] == a.right.bytes[at]) ++at;
+  char text[120];
+  std::snprintf(text, sizeof text, "  byte 0x%llx of the range: %s 0x%02x, %s 0x%02x\n",
+                static_cast<unsigned long long>(at), left_.name(),
+                at < a.left.bytes.size() ? unsigned{a.left.bytes[at]} : 0U, right_.name(),
+                at < a.right.bytes.size() ? unsigned{a.right.bytes[at]} : 0U);
+  d.text += text;
+  return d;
+}
+
+// Takes back what each side may have chosen for itself.
+std::optional<Difference> Driver::settle(const Op& op, const Answers& a) {
+  // Advice over a hole is refused after it was followed everywhere else, on both sides.
+  const bool followed = op.kind == OpKind::madvise && a.left.error == ENOMEM;
+  if (a.left.error != 0 && !followed && may_leave_parts(op)) {
+    if (Outcome d = after_refusal(op)) return d;
+  } else if (a.left.error == 0 && (op.kind == OpKind::mmap || op.kind == OpKind::mremap)) {
+    const u64 length = op.kind == OpKind::mmap ? op.len : op.newlen;
+    if (Outcome d = bring_home(op, a, whole_pages(length))) return d;
+  }
+  if (op.kind == OpKind::madvise && op.advice == MADV_FREE) {
+    // Old bytes or zeros: the kernel decides when. Now, then.
+    Op discard = op;
+    discard.advice = MADV_DONTNEED;
+    const Answers b = on_both(discard);
+    if (a.left.error == 0) return compare(discard, b);
+  }
+  return std::nullopt;
+}
+
+// A mapping outside of the window goes where the operation says, or away.
+std::optional<Difference> Driver::bring_home(const Op& op, const Answers& a, u64 length) {
+  if (left_.place_of(a.left.value).base != Base::absolute) return std::nullopt;
+  Op away;
+  away.process = op.process;
+  away.len = length;
+  if (op.to != Place{}) {
+    away.kind = OpKind::mremap;
+    away.newlen = length;
+    away.flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+    away.to = op.to;
+    const Answers moved = on_both_at(away, a.left.value, a.right.value);
+    if (Outcome d = compare(away, moved)) return d;
+    if (moved.left.error == 0) return std::nullopt;
+  }
+  away.kind = OpKind::munmap;
+  ++reached_.normalised;
+  return compare(away, on_both_at(away, a.left.value, a.right.value));
+}
+
+// A refused call has changed nothing here; in Linux it may have changed a part of its range. Then
+// the whole range goes, on both sides.
+std::optional<Difference> Driver::after_refusal(const Op& op) {
+  const std::vector<AreaLine>& before = processes_[op.process].left_areas;
+  const bool changed = merged(left_.areas(op.process)) != before;
+  if (!changed && !hidden_change(op)) return std::nullopt;
+  ObjectPairs pairs;
+  const std::string what =
+      area_difference(left_, before, right_, merged(right_.areas(op.process)), &pairs);
+  if (!what.empty() && right_.refuses_whole()) {
+    Difference d;
+    d.kind = std::string("refused ") + name_of(op.kind) + " changed the areas: " + what;
+    d.text = "  " + print(op) + "\n";
+    return d;
+  }
+  wipe(op.process, op.at, op.len);
+  if (op.kind == OpKind::mremap && (op.flags & MREMAP_FIXED) != 0) {
+    wipe(op.process, op.to, op.newlen);
+  }
+  return std::nullopt;
+}
+
+void Driver::wipe(u32 process, Place at, u64 length) {
+  Op op;
+  op.kind = OpKind::munmap;
+  op.process = process;
+  op.at = {at.base, at.offset & ~kPageMask};
+  op.len = length;
+  ++reached_.normalised;
+  on_both(op);
+}
+
+std::optional<Difference> Driver::compare_areas(const Op& op) {
+  ObjectPairs pairs;
+  for (u32 f = 0; f < kFilesCount; ++f) {
+    pairs.match(left_.object_of_file(f), right_.object_of_file(f));
+  }
+  for (u32 p = 0; p < kProcessesMax; ++p) {
+    if (!alive(p)) continue;
+    Process& process = processes_[p];
+    process.left_areas = merged(left_.areas(p));
+    const std::vector<AreaLine> right = merged(right_.areas(p));
+    const std::string what = area_difference(left_, process.left_areas, right_, right, &pairs);
+    if (what.empty()) continue;
+    Difference d;
+    d.kind = std::string("areas after ") + name_of(op.kind) + ": " + what;
+    d.text = "  " + print(op) + "\n  process " + std::to_string(p) + ", " + left_.name() + ":\n" +
+             print(left_, process.left_areas) + "  " + right_.name() + ":\n" + print(right_, right);
+    return d;
+  }
+  return std::nullopt;
+}
+
+std::optional<Difference> Driver::compare_all_bytes(const Op& op) {
+  ++reached_.checks;
+  if (Outcome d = compare_areas(op)) return d;
+  for (u32 p = 0; p < kProcessesMax; ++p) {
+    if (!alive(p)) continue;
+    const std::vector<AreaLine> areas = processes_[p].left_areas;
+    for (const AreaLine& a : areas) {
+      if (a.prot == PROT_NONE) continue;
+      if (Outcome d = compare_pages(op, p, a.start, a.end)) return d;
+    }
+  }
+  if (Outcome d = compare_files(op)) return d;
+  for (Side* side : {&left_, &right_}) {
+    const std::string damage = side->audit();
+    if (!damage.empty()) return Difference{"audit of " + std::string(side->name()), damage + "\n"};
+  }
+  return std::nullopt;
+}
+
+std::optional<Difference> Driver::compare_pages(const Op& op, u32 process, u64 start, u64 end) {
+  for (u64 at = start; at < end;) {
+    Op load;
+    load.kind = OpKind::load;
+    load.process = process;
+    load.at = left_.place_of(at);
+    load.len = std::min(end - at, kAccessMax);
+    const Answers a = on_both(load);
+    if (Outcome d = compare_access(load, a)) {
+      d->kind = std::string(name_of(op.kind)) + " finds: " + d->kind;
+      return d;
+    }
+    reached_.pages_compared += a.left.value / kPageSize;
+    // A page that cannot be read (SIGBUS) is one that was compared.
+    at += a.left.signo != 0 ? (a.left.value + kPageSize) & ~kPageMask : load.len;
+  }
+  return std::nullopt;
+}
+
+std::optional<Difference> Driver::compare_files(const Op& op) {
+  for (u32 f = 0; f < kFilesCount; ++f) {
+    if (left_.file_bytes(f) == right_.file_bytes(f)) continue;
+    Difference d;
+    d.kind = std::string("contents of file ") + static_cast<char>('a' + f);
+    d.text = "  " + print(op) + "\n";
+    return d;
+  }
+  return std::nullopt;
+}
+
+}  // namespace spillway::diff

@@ -1,0 +1,79 @@
+// Driver: runs a case on two sides in step and compares. What may differ for a good reason is
+// brought to the same state on both sides at once; README.md lists these normalisations.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <optional>
+
+#include "areas.h"
+#include "side.h"
+
+namespace spillway::diff {
+
+struct Difference {
+  std::string kind;  // one line that stays the same while the case is made shorter
+  std::string text;  // details
+};
+
+// What the cases reached: for --stats.
+struct Reached {
+  u64 done[kOpKindCount] = {};
+  u64 refused[kOpKindCount] = {};
+  u64 signals = 0;
+  u64 skipped = 0;
+  u64 normalised = 0;
+  u64 checks = 0;
+  u64 pages_compared = 0;
+};
+
+class Driver {
+ public:
+  // `left` is the reference.
+  Driver(Side& left, Side& right) : left_(left), right_(right) {}
+
+  // Runs one operation and compares; after the last one call finish().
+  std::optional<Difference> run(const Op& op);
+  std::optional<Difference> finish();
+  const Reached& reached() const { return reached_; }
+  bool alive(u32 process) const { return processes_[process].alive; }
+
+ private:
+  struct Process {
+    bool alive = false;
+    std::vector<AreaLine> left_areas;  // after the operation before
+  };
+  struct Answers {
+    Answer left;
+    Answer right;
+  };
+  using Outcome = std::optional<Difference>;
+
+  bool can_run(const Op& op) const;
+  Answers on_both(const Op& op) { return {left_.perform(op), right_.perform(op)}; }
+  // The same call, each side at its own address.
+  Answers on_both_at(const Op& op, u64 left_at, u64 right_at);
+  Difference differs(const Op& op, const std::string& what, const Answers& a) const;
+  Outcome compare(const Op& op, const Answers& a);
+  Outcome compare_places(const Op& op, const Answers& a) const;
+  Outcome compare_access(const Op& op, const Answers& a) const;
+  Outcome compare_resident(const Op& op, const Answers& a) const;
+  Outcome compare_bytes(const Op& op, const Answers& a) const;
+  Outcome settle(const Op& op, const Answers& a);
+  Outcome bring_home(const Op& op, const Answers& a, u64 length);
+  Outcome after_refusal(const Op& op);
+  Outcome compare_areas(const Op& op);
+  Outcome compare_all_bytes(const Op& op);
+  Outcome compare_pages(const Op& op, u32 process, u64 start, u64 end);
+  Outcome compare_files(const Op& op);
+  void wipe(u32 process, Place at, u64 length);
+  void remember_process(const Op& op);
+  bool multi_area_move(const Op& op, const Answers& a) const;
+
+  Side& left_;
+  Side& right_;
+  std::array<Process, kProcessesMax> processes_{Process{.alive = true, .left_areas = {}}};
+  Reached reached_;
+};
+
+}  // namespace spillway::diff
