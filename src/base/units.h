@@ -79,11 +79,16 @@ struct VpnRange {
 };
 
 // Number of a swap slot, the "entry" of a swapped-out page-table entry. Slot 0 is never
-// handed out (I19), so that a zero entry stays recognisable as a bug.
+// handed out (I19), so that a zero entry stays recognisable as a bug. The upper bits say in which
+// area the slot is: 0 = the tiers, 1..31 = plain areas, where the offset is the device's page.
 struct SlotId {
   u32 v = 0;
+  static constexpr u32 kOffsetBits = 26;
   constexpr SlotId() = default;
   constexpr explicit SlotId(u32 n) : v(n) {}
+  constexpr SlotId(u32 area, u32 offset) : v((area << kOffsetBits) | offset) {}
+  constexpr u32 area() const { return v >> kOffsetBits; }
+  constexpr u32 offset() const { return v & ((u32{1} << kOffsetBits) - 1); }
   constexpr auto operator<=>(const SlotId&) const = default;
   constexpr bool valid() const { return v != 0; }
 };

@@ -1,6 +1,7 @@
 #include "swap/slot_table.h"
 
-#include <cstring>
+#include "base/hash.h"
+#include "base/prng.h"
 
 namespace spillway {
 namespace {
@@ -21,11 +22,16 @@ void put(Page& page, ChunkState s) {
 
 }  // namespace
 
+u64 slot_checksum(SlotId id, u32 generation, const u8* page) {
+  return checksum64(page, kPageSize, mix64((u64{id.v} << 32) | generation));
+}
+
 Status SlotTable::init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
                        u64 slots_max) {
   allocator_ = &allocator;
   frames_ = &frames;
   memory_ = &machine.frames;
+  SPW_ASSERT_LE(slots_max, u64{1} << SlotId::kOffsetBits);
   directory_size_ = (slots_max + kPerChunk - 1) / kPerChunk;
   directory_ = static_cast<u32*>(machine.boot.alloc(directory_size_ * sizeof(u32), 64));
   if (directory_ == nullptr) return Error::no_memory;

@@ -16,6 +16,8 @@ enum class SlotState : u8 {
   same_filled = 2,  // one 32-bit value, repeated: no bytes stored
   pool = 3,         // an object in a segment of the compressed pool
   disk = 4,         // an object in a segment of the swap file
+  plain = 5,        // the page of a plain area at the slot's own offset
+  bad = 6,          // plain areas: never handed out (I19)
 };
 
 // Where an object lies: segment, offset in units of 16 bytes, and bytes stored.
@@ -42,6 +44,8 @@ class SlotWord {
     return SlotWord(tier,
                     (u64{p.stored} << 15) | (u64{p.offset / 16} << 28) | (u64{p.segment} << 40));
   }
+  static constexpr SlotWord unusable() { return SlotWord(SlotState::bad, 0).with_refs(0); }
+  static constexpr SlotWord plain() { return SlotWord(SlotState::plain, 0); }
   constexpr SlotState state() const { return static_cast<SlotState>(bits_ & 7); }
   constexpr u32 refs() const { return static_cast<u32>(bits_ >> 3) & kRefsMax; }
   constexpr SlotWord with_refs(u32 n) const {
@@ -60,6 +64,10 @@ class SlotWord {
   constexpr SlotWord(SlotState s, u64 rest) : bits_(static_cast<u64>(s) | (u64{1} << 3) | rest) {}
   u64 bits_ = 0;
 };
+
+// The checksum of a page in its slot: bound to the slot and to how often it was stored there, so
+// that stale and misplaced contents do not match.
+u64 slot_checksum(SlotId id, u32 generation, const u8* page);
 
 // Set on a slot when its content could not be read back.
 enum class SlotError : u8 { none, io, corrupt };

@@ -124,9 +124,11 @@ TEST_F(SlotTableTest, no_frame_for_records_is_an_error_that_changes_nothing) {
 }
 
 TEST(SlotTable, needs_boot_memory_for_its_directory) {
-  SwapBed bed(64);
+  SimConfig config = SwapBed::config_of(64);
+  config.boot_bytes_max = u64{1} << 20;
+  SwapBed bed(config);
   SlotTable table;
-  EXPECT_EQ(table.init(bed.machine(), bed.allocator, bed.frames, u64{1} << 40).error(),
+  EXPECT_EQ(table.init(bed.machine(), bed.allocator, bed.frames, u64{1} << 26).error(),
             Error::no_memory);
 }
 

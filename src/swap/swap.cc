@@ -1,10 +1,5 @@
 #include "swap/swap.h"
 
-#include <cstring>
-
-#include "base/hash.h"
-#include "base/prng.h"
-
 namespace spillway {
 
 Status Swap::init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
@@ -18,16 +13,14 @@ Status Swap::init(Machine& machine, PageAllocator& allocator, FrameTable& frames
   SPW_TRY(codec_.init(machine.boot));
   SPW_TRY(slots_.init(machine, allocator, frames, slots_max));
   SPW_TRY(disk_.init(machine, allocator, frames, observer));
+  SPW_TRY(areas_.init(machine, allocator, observer));
+  SPW_TRY(plain_io_.init(machine, frames, observer, areas_));
   return pool_.init(machine, allocator, frames, slots_, observer, pool_max);
-}
-
-u64 Swap::checksum_of(SlotId id, u32 generation, const u8* page) const {
-  return checksum64(page, kPageSize, mix64((u64{id.v} << 32) | generation));
 }
 
 Status Swap::verify(SlotId id, const u8* page) {
   const Slot& slot = slots_[id];
-  if (checksum_of(id, slot.generation, page) == slot.checksum) return kOk;
+  if (slot_checksum(id, slot.generation, page) == slot.checksum) return kOk;
   observer_->event(EventKind::swap_corrupt, id.v, slot.generation);
   return Error::corrupt;
 }
@@ -42,12 +35,18 @@ void Swap::kill_content(Slot& slot) {
       break;
     case SlotState::free:
     case SlotState::empty:
-    case SlotState::same_filled: break;
+    case SlotState::same_filled:
+    case SlotState::plain:
+    case SlotState::bad: break;
   }
   slot.word = SlotWord::empty().with_refs(slot.word.refs());
 }
 
 void Swap::release(SlotId id) {
+  if (id.area() != 0) {
+    areas_.free(id);
+    return;
+  }
   Slot& slot = slots_[id];
   // The word must say "empty" before the object dies, so that nobody sees a live word there.
   kill_content(slot);
@@ -55,13 +54,13 @@ void Swap::release(SlotId id) {
 }
 
 void Swap::get(SlotId id) {
-  Slot& slot = slots_[id];
+  Slot& slot = slot_at(id);
   const u32 refs = slot.word.refs();
   if (refs < SlotWord::kRefsMax) slot.word = slot.word.with_refs(refs + 1);
 }
 
 void Swap::put(SlotId id) {
-  Slot& slot = slots_[id];
+  Slot& slot = slot_at(id);
   const u32 refs = slot.word.refs();
   SPW_ASSERT_LT(0u, refs);
   if (refs == SlotWord::kRefsMax) return;
@@ -89,12 +88,14 @@ Result<Place> Swap::append(SlotId slot, const Encoded& object) {
 }
 
 Result<SlotId> Swap::store(Pfn pfn) {
+  if (!has_tiers()) return Error::no_space;
   Page& page = (*frames_)[pfn];
   const u8* bytes = machine_->frames.bytes(pfn);
   SlotId id = page.slot;
+  SPW_ASSERT_EQ(id.area(), 0U);
   if (id.valid()) {
     const Slot& slot = slots_[id];
-    if (checksum_of(id, slot.generation, bytes) == slot.checksum) {
+    if (slot_checksum(id, slot.generation, bytes) == slot.checksum) {
       observer_->count(Counter::swap_clean);
       leave_cache(pfn);
       return id;
@@ -122,7 +123,7 @@ Result<SlotId> Swap::store(Pfn pfn) {
   kill_content(slot);
   ++slot.generation;
   slot.word = word.with_refs(slot.word.refs());
-  slot.checksum = checksum_of(id, slot.generation, bytes);
+  slot.checksum = slot_checksum(id, slot.generation, bytes);
   if (!fresh) leave_cache(pfn);
   observer_->count(Counter::pswpout);
   if (object.same_filled) {
@@ -139,7 +140,7 @@ Result<SlotId> Swap::store(Pfn pfn) {
 }
 
 LoadOutcome Swap::load(SlotId id, Pfn pfn) {
-  Slot& slot = slots_[id];
+  const Slot& slot = slot_at(id);
   if (cached(id).valid()) return reading(id) ? LoadOutcome::reading : LoadOutcome::cached;
   switch (slot.error()) {
     case SlotError::none: break;
@@ -148,7 +149,8 @@ LoadOutcome Swap::load(SlotId id, Pfn pfn) {
   }
   u8* out = machine_->frames.bytes(pfn);
   switch (slot.word.state()) {
-    case SlotState::disk: return LoadOutcome::on_disk;
+    case SlotState::disk:
+    case SlotState::plain: return LoadOutcome::on_disk;
     case SlotState::same_filled: Codec::fill(slot.word.fill(), out); break;
     case SlotState::pool: {
       const Place place = slot.word.place();
@@ -160,14 +162,16 @@ LoadOutcome Swap::load(SlotId id, Pfn pfn) {
       break;
     }
     case SlotState::free:
-    case SlotState::empty: SPW_PANIC("load of a slot without content");
+    case SlotState::empty:
+    case SlotState::bad: SPW_PANIC("load of a slot without content");
   }
   return verify(id, out).ok() ? LoadOutcome::done : LoadOutcome::corrupt;
 }
 
 Status Swap::read(const ReadTarget* targets, u32 count) {
   if (quiesced_) return Error::wait;
-  SPW_TRY(disk_.submit_read(targets, count, slots_, *this));
+  SPW_TRY(targets[0].slot.area() != 0 ? plain_io_.read(targets, count)
+                                      : disk_.submit_read(targets, count, slots_, *this));
   for (u32 i = 0; i < count; ++i) {
     get(targets[i].slot);
     add_to_cache(targets[i].pfn, targets[i].slot);
@@ -335,19 +339,22 @@ void Swap::clean_done(ReadOp& op, Status status) {
 }
 
 bool Swap::validate() {
-  bool good = pool_.validate();
+  bool good = pool_.validate() && areas_.validate();
   u64 disk_bytes = 0;
-  slots_.for_each([&](SlotId id, const Slot& slot) {
+  u64 cached = 0;
+  for_each_slot([&](SlotId id, const Slot& slot) {
     if (slot.word.state() == SlotState::disk) {
       disk_bytes += object_bytes(slot.word.place().stored);
       if (disk_.live_bytes(slot.word.place().segment) == 0) good = false;
     }
     if (slot.word.refs() == 0) good = false;
-    if (slot.cache_pfn != Pfn::kNone && (*frames_)[Pfn(slot.cache_pfn)].slot != id) good = false;
+    if (slot.cache_pfn == Pfn::kNone) return;
+    ++cached;
+    if ((*frames_)[Pfn(slot.cache_pfn)].slot != id) good = false;
   });
   u64 live = 0;
   for (u32 i = 0; i < disk_.segments_total(); ++i) live += disk_.live_bytes(i);
-  return good && live == disk_bytes;
+  return good && live == disk_bytes && cached == cached_pages_.v;
 }
 
 }  // namespace spillway

@@ -43,7 +43,7 @@ AuditReport SystemImpl::audit_frames() {
   spaces.for_each([&](AddressSpace& space) { tables += space.table().tables(); });
   if (tables != owner(PageOwner::table)) return bad("tables", tables, owner(PageOwner::table));
   if (areas.slabs() != owner(PageOwner::slab)) return bad("slabs", areas.slabs());
-  if (swap.slots().chunks() != owner(PageOwner::swap_meta)) return bad("slot chunks");
+  if (swap.meta_frames() != owner(PageOwner::swap_meta)) return bad("slot chunks");
   if (owner(PageOwner::pool) < swap.pool().frames_used().v) return bad("pool frames");
   const ThreeQueue& queues = reclaim.queues();
   const auto queue = [&](PageQueue q) { return by_queue[static_cast<u8>(q)]; };

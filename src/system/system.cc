@@ -80,6 +80,7 @@ Status SystemImpl::boot() {
   }
   SPW_TRY(swap.init(machine, allocator, frames, observer, config.pool_max, config.slots_max));
   swap.set_swap_in_sink(fault);
+  swap.set_reclaimer(reclaim);
   SPW_TRY(spaces.init(mm));
   reclaim.init(machine, frames, allocator, swap, spaces, observer);
   fault.init(mm, spaces, {config.readahead_min, config.readahead_max, config.fresh_around_max});
@@ -309,7 +310,7 @@ Snapshot System::snapshot() const {
   out.frames_reserved = s.allocator.reserved().v;
   out.frames_kernel = s.areas.slabs();
   out.frames_pool = s.swap.pool().frames_used().v;
-  out.frames_swap_meta = s.swap.slots().chunks();
+  out.frames_swap_meta = s.swap.meta_frames();
   out.frames_user = queues.resident() + queues.locked();
   out.mapped = queues.probation() + queues.main() + queues.locked();
   out.unmapped = queues.unmapped();
@@ -319,7 +320,7 @@ Snapshot System::snapshot() const {
   out.watermark_min = s.allocator.marks().min.v;
   out.watermark_low = s.allocator.marks().low.v;
   out.watermark_high = s.allocator.marks().high.v;
-  out.slots_used = s.swap.slots().used();
+  out.slots_used = s.swap.slots_used();
   out.pool_bytes_live = s.swap.pool().live_bytes();
   out.disk_segments_used = s.swap.disk().segments_used();
   out.disk_segments_total = s.swap.disk().segments_total();
