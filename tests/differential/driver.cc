@@ -88,12 +88,17 @@ std::optional<Difference> Driver::run(const Op& op) {
     return compare_areas(op);
   }
   if (Outcome d = compare(op, a)) return d;
-  const u32 kind = static_cast<u32>(op.kind);
-  ++(a.left.error == 0 ? reached_.done : reached_.refused)[kind];
-  reached_.signals += a.left.signo != 0 ? 1 : 0;
+  count(op, a.left);
   remember_process(op);
   if (Outcome d = settle(op, a)) return d;
   return compare_areas(op);
+}
+
+void Driver::count(const Op& op, const Answer& a) {
+  const u32 error = static_cast<u32>(a.error);
+  if (error < Reached::kErrnos) ++reached_.answers[static_cast<u32>(op.kind)][error];
+  if (a.signo == 11) ++reached_.signals[a.code == 1 ? 0 : 1];
+  if (a.signo == 7) ++reached_.signals[2];
 }
 
 std::optional<Difference> Driver::finish() {

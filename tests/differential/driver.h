@@ -18,9 +18,9 @@ struct Difference {
 
 // What the cases reached: for --stats.
 struct Reached {
-  u64 done[kOpKindCount] = {};
-  u64 refused[kOpKindCount] = {};
-  u64 signals = 0;
+  static constexpr u32 kErrnos = 134;
+  u64 answers[kOpKindCount][kErrnos] = {};  // by errno, 0 = done
+  u64 signals[3] = {};                      // SEGV_MAPERR, SEGV_ACCERR, SIGBUS
   u64 skipped = 0;
   u64 normalised = 0;
   u64 checks = 0;
@@ -50,6 +50,7 @@ class Driver {
   using Outcome = std::optional<Difference>;
 
   bool can_run(const Op& op) const;
+  void count(const Op& op, const Answer& a);
   Answers on_both(const Op& op) { return {left_.perform(op), right_.perform(op)}; }
   // The same call, each side at its own address.
   Answers on_both_at(const Op& op, u64 left_at, u64 right_at);

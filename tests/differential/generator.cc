@@ -24,6 +24,7 @@ constexpr Weight kWeights[] = {
 static_assert(std::size(kWeights) == kOpKindCount);
 
 // Pages that may be locked; 2048 is what every Linux since 5.16 allows.
+constexpr u32 kFixed = MAP_FIXED | MAP_FIXED_NOREPLACE;
 constexpr u32 kMappingsFirst = 4;  // nothing else makes sense before
 constexpr u64 kLimits[] = {0, 4, 12, 40, 2048, 2048, 2048};
 
@@ -115,21 +116,23 @@ Place Generator::guess_place(u64 index) {
 void Generator::guess_range(Place at, u64 bytes, bool mapped) {
   if (at.base == Base::absolute) return;
   const u64 first = guess_index(at);
-  const u64 end = at.base == Base::window ? kWindowPages : mapped_.size();
+  Pages& pages = mapped_[process_];
+  const u64 end = at.base == Base::window ? kWindowPages : pages.size();
   for (u64 i = first; i < std::min(first + (bytes + kPageMask) / kPageSize, end); ++i) {
-    mapped_[i] = mapped;
+    pages[i] = mapped;
   }
 }
 
 // A stretch that is mapped, as far as we can tell, or a part of it. False: there is none.
 bool Generator::mapped_range(Range* r) {
-  const u64 start = prng_.below(mapped_.size());
-  for (u64 n = 0; n < mapped_.size(); ++n) {
-    const u64 first = (start + n) % mapped_.size();
-    if (!mapped_[first]) continue;
+  const Pages& mapped = mapped_[process_];
+  const u64 start = prng_.below(mapped.size());
+  for (u64 n = 0; n < mapped.size(); ++n) {
+    const u64 first = (start + n) % mapped.size();
+    if (!mapped[first]) continue;
     u64 pages = 1;
     const u64 pages_wanted = prng_.between(1, pages_max_);
-    while (pages < pages_wanted && first + pages < mapped_.size() && mapped_[first + pages]) {
+    while (pages < pages_wanted && first + pages < mapped.size() && mapped[first + pages]) {
       ++pages;
     }
     *r = {guess_place(first), pages};
@@ -140,7 +143,7 @@ bool Generator::mapped_range(Range* r) {
 
 Generator::Range Generator::draw_range() {
   Range r;
-  if (chance(60) && mapped_range(&r)) return r;
+  if (chance(75) && mapped_range(&r)) return r;
   return chance(20) ? fresh_range() : near_range(recent_[prng_.below(recent_.size())]);
 }
 
@@ -216,6 +219,13 @@ void Generator::fill_mmap(Op* op) {
 }
 
 void Generator::fill_mremap(Op* op) {
+  if (chance(50)) {
+    // One area, most likely: several are refused.
+    const Range one = recent_[prng_.below(recent_.size())];
+    const u64 first = prng_.one_in(2) ? 0 : prng_.below(one.pages);
+    op->at = {one.at.base, one.at.offset + first * kPageSize};
+    op->len = (one.pages - first) * kPageSize;
+  }
   const Range to = chance(50) ? fresh_range() : draw_range();
   const u64 pages = op->len / kPageSize;
   const u64 how = prng_.below(100);
@@ -297,9 +307,14 @@ void Generator::spoil(Op* op) {
 
 void Generator::guess(const Op& op) {
   switch (op.kind) {
-    case OpKind::fork: alive_[op.number] = true; break;
+    case OpKind::fork:
+      if (!alive_[op.number]) mapped_[op.number] = mapped_[process_];
+      alive_[op.number] = true;
+      break;
     case OpKind::exit: alive_[op.process] = op.process == 0; break;
-    case OpKind::mmap: guess_range(op.at, op.len, true); break;
+    case OpKind::mmap:
+      guess_range(op.at, op.len, op.to != Place{} || (op.flags & kFixed) != 0);
+      break;
     case OpKind::munmap: guess_range(op.at, op.len, false); break;
     case OpKind::mremap:
       if ((op.flags & MREMAP_FIXED) == 0) break;
@@ -323,6 +338,7 @@ Op Generator::next() {
   do {
     op.process = static_cast<u32>(prng_.below(kProcessesMax));
   } while (!alive_[op.process]);
+  process_ = op.process;
   const Range r = draw_range();
   op.at = r.at;
   op.len = r.pages * kPageSize;

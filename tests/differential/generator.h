@@ -1,5 +1,5 @@
 // Generator: draws limits, files and operations from a seed alone. It knows neither side: it
-// guesses what is mapped, as if every call succeeded in every process, and remembers the ranges
+// guesses what is mapped, as if every call succeeded, and remembers the ranges
 // that it used lately, so that ranges overlap areas, edges and holes.
 // Swarm testing: every seed draws its own mix of operations, rights, flags and bad arguments.
 #pragma once
@@ -67,9 +67,11 @@ class Generator {
   u64 growsdown_ = 10;
   bool lock_all_ = false;
   u32 drawn_ = 0;
+  u32 process_ = 0;  // of the operation that is being drawn
   // Guesses. Pages of the window, then those of the heap.
   std::array<bool, kProcessesMax> alive_{true};
-  std::array<bool, kWindowPages + kHeapBytes / kPageSize> mapped_{};
+  using Pages = std::array<bool, kWindowPages + kHeapBytes / kPageSize>;
+  std::array<Pages, kProcessesMax> mapped_{};
 };
 
 }  // namespace spillway::diff

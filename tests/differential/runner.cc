@@ -85,6 +85,8 @@ void run_driver(const DiffCase& c, Side& left, Side& right) {
   } catch (const SideBroken& b) {
     g_journal->cannot_run = true;
     write_down("cannot compare", b.text + "\n");
+  } catch (const SideFailed& f) {
+    write_down(f.kind, "");
   }
   _exit(g_journal->finished ? 0 : 1);
 }

@@ -14,6 +14,11 @@ struct SideBroken {
   std::string text;
 };
 
+// A side is wrong all by itself, without comparison.
+struct SideFailed {
+  std::string kind;
+};
+
 // What came of one operation.
 struct Answer {
   int error = 0;  // errno

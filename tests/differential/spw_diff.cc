@@ -118,10 +118,9 @@ Options parse(int argc, char** argv) {
 
 void add(const Reached& from, Reached* to) {
   for (u32 i = 0; i < kOpKindCount; ++i) {
-    to->done[i] += from.done[i];
-    to->refused[i] += from.refused[i];
+    for (u32 e = 0; e < Reached::kErrnos; ++e) to->answers[i][e] += from.answers[i][e];
   }
-  to->signals += from.signals;
+  for (u32 i = 0; i < std::size(to->signals); ++i) to->signals[i] += from.signals[i];
   to->skipped += from.skipped;
   to->normalised += from.normalised;
   to->checks += from.checks;
@@ -129,19 +128,27 @@ void add(const Reached& from, Reached* to) {
 }
 
 void print_stats(const Reached& r) {
-  const auto line = [](const char* name, u64 a, u64 b) {
-    std::printf("%-12s %10llu done %8llu refused\n", name, static_cast<unsigned long long>(a),
-                static_cast<unsigned long long>(b));
-  };
   for (u32 i = 0; i < kOpKindCount; ++i) {
     const OpKind kind = static_cast<OpKind>(i);
-    if (kind != OpKind::check) line(name_of(kind), r.done[i], r.refused[i]);
+    if (kind == OpKind::check) continue;
+    std::printf("%-11s", name_of(kind));
+    for (u32 e = 0; e < Reached::kErrnos; ++e) {
+      if (r.answers[i][e] == 0) continue;
+      std::printf(" %s %llu", errno_name(static_cast<int>(e)).c_str(),
+                  static_cast<unsigned long long>(r.answers[i][e]));
+    }
+    std::printf("\n");
   }
-  std::printf(
-      "signals %llu, skipped %llu, brought to the same state %llu, checks %llu, pages %llu\n",
-      static_cast<unsigned long long>(r.signals), static_cast<unsigned long long>(r.skipped),
-      static_cast<unsigned long long>(r.normalised), static_cast<unsigned long long>(r.checks),
-      static_cast<unsigned long long>(r.pages_compared));
+  const auto show = [](const char* what, u64 n) {
+    std::printf("%-31s %llu\n", what, static_cast<unsigned long long>(n));
+  };
+  show("accesses with SEGV_MAPERR", r.signals[0]);
+  show("accesses with SEGV_ACCERR", r.signals[1]);
+  show("accesses with SIGBUS", r.signals[2]);
+  show("operations skipped", r.skipped);
+  show("brought to the same state", r.normalised);
+  show("checks of all bytes", r.checks);
+  show("pages compared in them", r.pages_compared);
 }
 
 int shrink_and_report(const Options& o, DiffCase c, RunResult failed) {
