@@ -276,6 +276,8 @@ TEST_F(FileStoreTest, a_bad_block_fails_its_own_page_only) {
   ASSERT_TRUE(bed_.cache.start_read(inode.mapping, 5, 1, 5, kAllocUser).ok());
   bed_.complete_all();
   EXPECT_EQ(bed_.cache.lookup(inode.mapping, 5).error(), Error::io);
+  ASSERT_TRUE(bed_.cache.start_read(inode.mapping, 5, 1, 5, kAllocUser).ok());
+  bed_.complete_all();
   // Whoever replaces the page does not need what cannot be read.
   ASSERT_TRUE(bed_.write(inode, 5 * kPageSize, text(kPageSize, 'N')).ok());
   EXPECT_EQ(bed_.write(inode, 5 * kPageSize, "n").value(), 1U);
@@ -315,6 +317,26 @@ TEST_F(FileStoreTest, more_transfers_than_requests_wait_their_turn) {
   EXPECT_EQ(status.error(), Error::wait);
   EXPECT_EQ(started / 2 - 1, FileStore::kRequestsMax);
   bed_.complete_all();
+}
+
+TEST_F(FileStoreTest, a_mapped_page_is_written_where_its_bytes_can_be_reached) {
+  for (const bool reachable : {true, false}) {
+    SimConfig config = FileBed::config_of(256, 16);
+    config.features.frame_bytes_while_mapped = config.features.shared_frames = reachable;
+    FileBed bed(config);
+    Inode& inode = bed.create("f", 0, 2);
+    ASSERT_TRUE(bed.write(inode, 0, "abc").ok());
+    const Pfn pfn = bed.cache.find(inode.mapping, 0).pfn();
+    bed.frames.transition(pfn, PageState::unmapped, PageState::mapped);
+    bed.frames[pfn].mapcount = 1;
+    EXPECT_TRUE(bed.files.validate());
+    const Status status = bed.sync(inode);
+    EXPECT_EQ(status.ok(), reachable);
+    EXPECT_EQ(bed.frames[pfn].has(PageFlag::dirty), !reachable);
+    if (!reachable) {
+      EXPECT_EQ(status.error(), Error::again);
+    }
+  }
 }
 
 TEST_F(FileStoreTest, without_a_device_there_is_no_room) {
