@@ -27,10 +27,10 @@ namespace spillway {
   X(swap_incompressible, "pages swapped out that did not compress")                     \
   X(swap_bytes_in, "bytes of pages given to the compressor")                            \
   X(swap_bytes_out, "bytes that the compressor made of them")                           \
-  X(disk_write_bytes, "bytes written to the swap file")                                 \
-  X(disk_read_bytes, "bytes read from the swap file")                                   \
-  X(disk_writes, "write requests to the swap file")                                     \
-  X(disk_reads, "read requests to the swap file")                                       \
+  X(disk_write_bytes, "bytes written to swap devices")                                  \
+  X(disk_read_bytes, "bytes read from swap devices")                                    \
+  X(disk_writes, "write requests to swap devices")                                      \
+  X(disk_reads, "read requests to swap devices")                                        \
   X(pool_cleaned, "segments of the compressed pool that were cleaned")                  \
   X(pool_spilled, "segments of the compressed pool that went to disk")                  \
   X(disk_cleaned, "segments of the swap file that were cleaned")                        \

@@ -22,7 +22,7 @@ namespace spillway {
   X(swap_spill, "swap.spill", "pool segment", "disk segment")  \
   X(swap_clean, "swap.clean", "segment", "live bytes")         \
   X(swap_corrupt, "swap.corrupt", "slot", "generation")        \
-  X(swap_io_error, "swap.io_error", "segment", "error")        \
+  X(swap_io_error, "swap.io_error", "place", "error")          \
   X(space_mmap, "space.mmap", "start vpn", "pages")            \
   X(space_munmap, "space.munmap", "start vpn", "pages")        \
   X(pagecache_read, "pagecache.read", "first page", "pages")   \

@@ -1,6 +1,5 @@
 #include "swap/plain_io.h"
 
-
 namespace spillway {
 
 Status PlainIo::init(Machine& machine, FrameTable& frames, const Observer& observer,

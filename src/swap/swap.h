@@ -92,8 +92,8 @@ class Swap final : public IoSink {
   // becomes the cache's.
   void add_to_cache(Pfn pfn, SlotId slot);
   // Takes the page out and puts the cache's reference, which may free the slot. Not while it is
-  // written. The page of a plain slot must be in the slot, or have no other reference: a caller
-  // that has the last one puts it before.
+  // written. The flags dirty and error go, they compared page and slot. The page of a plain slot
+  // must be in the slot, or have no other reference: a caller that has the last one puts it before.
   void delete_from_cache(Pfn pfn);
   // A slot of a plain area for a page that is in no cache: the page is in the swap cache then,
   // which has the only reference, and dirty, because nothing is written yet. no_space: no area has

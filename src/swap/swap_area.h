@@ -59,12 +59,11 @@ class SwapArea {
   };
   static constexpr u32 kPerChunk = SlotTable::kPerChunk;
   static constexpr u32 kPerDirectory = static_cast<u32>(kPageSize / sizeof(Chunk));
-  static constexpr u32 kDirectories =
-      (u32{1} << SlotId::kOffsetBits) / (kPerChunk * kPerDirectory);
+  static constexpr u32 kDirectories = (u32{1} << SlotId::kOffsetBits) / (kPerChunk * kPerDirectory);
 
   Chunk& chunk(u32 c) const {
-    return reinterpret_cast<Chunk*>(memory_->bytes(Pfn(root_[c / kPerDirectory] - 1)))
-        [c % kPerDirectory];
+    return reinterpret_cast<Chunk*>(
+        memory_->bytes(Pfn(root_[c / kPerDirectory] - 1)))[c % kPerDirectory];
   }
   u32 chunk_count() const { return (pages_ + kPerChunk - 1) / kPerChunk; }
   bool is_free(u32 offset) const {

@@ -92,13 +92,13 @@ i32 SwapAreas::next_default_priority() const {
 }
 
 // The header is there: takes the records that it asks for.
-Status SwapAreas::start(Area& area, PageCount size, PageCount device_size) {
+Status SwapAreas::start(Area& area, PageCount device_size) {
   SPW_TRY(area.header_status);
   const SwapHeader& header =
       *reinterpret_cast<const SwapHeader*>(machine_->frames.bytes(area.header));
   SPW_TRY(header.check(device_size));
   u32 pages = header.last_page + 1;
-  if (size.v != 0 && size.v < pages) pages = static_cast<u32>(size.v);
+  if (area.wanted.v != 0 && area.wanted.v < pages) pages = static_cast<u32>(area.wanted.v);
   if (pages < 2) return Error::invalid;
   SPW_TRY(area.slots.reserve(pages));
   for (u32 i = 0; i < header.bad_count; ++i) {
@@ -119,11 +119,12 @@ Result<u32> SwapAreas::swap_on(u32 device_number, i32 priority, PageCount size) 
     SPW_TRY_ASSIGN(pfn, allocator_->alloc_kernel(PageOwner::pool, kAllocKernel));
     area.header = pfn;
     area.state = State::starting;
+    area.wanted = size;
     SPW_TRY(submit_header(number, IoOp::read));
   }
   if (area.state != State::starting) return Error::busy;
   if (area.header_pending) return Error::wait;
-  const Status status = start(area, size, device(number).size());
+  const Status status = start(area, device(number).size());
   if (!status.ok() && status.error() == Error::wait) return Error::wait;
   drop_header(area);
   if (!status.ok()) {
@@ -208,12 +209,8 @@ u64 SwapAreas::meta_frames() const {
 
 SwapAreaInfo SwapAreas::info(u32 number) const {
   const Area& area = at(number);
-  return {number,
-          number - 1,
-          PageCount(area.slots.good()),
-          PageCount(area.slots.used()),
-          area.priority,
-          area.writable};
+  return {number,        number - 1,   PageCount(area.slots.good()), PageCount(area.slots.used()),
+          area.priority, area.writable};
 }
 
 bool SwapAreas::validate() const {

@@ -32,8 +32,8 @@ struct SwapAreaInfo {
 class SwapAreas final : public IoSink {
  public:
   static constexpr u32 kAreasMax = 31;
-  static constexpr i32 kPriorityMax = 32767;     // as Linux: 15 bits
-  static constexpr i32 kPriorityDefault = -1;    // "one less than all others", from -2 on
+  static constexpr i32 kPriorityMax = 32767;   // as Linux: 15 bits
+  static constexpr i32 kPriorityDefault = -1;  // "one less than all others", from -2 on
 
   Status init(Machine& machine, PageAllocator& allocator, const Observer& observer);
 
@@ -102,6 +102,7 @@ class SwapAreas final : public IoSink {
     bool writable = false;
     bool header_pending = false;
     i32 priority = 0;
+    PageCount wanted;  // what the first call of swap_on said
     Status header_status = kOk;
     Pfn header;  // frame of the header, while formatting and starting
     IoRequest io;
@@ -115,7 +116,7 @@ class SwapAreas final : public IoSink {
   SwapAreaInfo info(u32 area) const;
   Status submit_header(u32 area, IoOp op);
   void drop_header(Area& area);
-  Status start(Area& area, PageCount size, PageCount device_size);
+  Status start(Area& area, PageCount device_size);
   i32 next_default_priority() const;
 
   Machine* machine_ = nullptr;

@@ -32,6 +32,8 @@ void Swap::leave_cache(Pfn pfn) {
   SPW_ASSERT_EQ(slot.cache_pfn, pfn.v);
   slot.cache_pfn = Pfn::kNone;
   page.slot = kNoSlot;
+  page.clear(PageFlag::dirty);
+  page.clear(PageFlag::error);
   cached_pages_ -= PageCount(1);
 }
 
