@@ -78,6 +78,10 @@ struct VpnRange {
   constexpr auto operator<=>(const VpnRange&) const = default;
 };
 
+constexpr VpnRange intersection(VpnRange a, VpnRange b) {
+  return {a.start > b.start ? a.start : b.start, a.end < b.end ? a.end : b.end};
+}
+
 // Number of a swap slot, the "entry" of a swapped-out page-table entry. Slot 0 is never
 // handed out (I19), so that a zero entry stays recognisable as a bug. The upper bits say in which
 // area the slot is: 0 = the tiers, 1..31 = plain areas, where the offset is the device's page.

@@ -1,14 +1,6 @@
 #include "fault/fault_handler.h"
 
 namespace spillway {
-namespace {
-
-// In Page::private_data of a page that comes from disk, above its shadow. Somebody waits for it:
-// its arrival is a refault and not readahead. Its fault has been retried too often already.
-constexpr u64 kAwaited = u64{1} << 32;
-constexpr u64 kReadUrgent = u64{1} << 33;
-
-}  // namespace
 
 void FaultHandler::init(MmContext& mm, SpaceTable& spaces, const FaultConfig& config) {
   mm_ = &mm;
@@ -19,368 +11,131 @@ void FaultHandler::init(MmContext& mm, SpaceTable& spaces, const FaultConfig& co
   streams_.init(config.readahead_min, config.readahead_max);
 }
 
-FaultOutcome FaultHandler::handle(AddressSpace& space, VirtAddr va, Access access, u32 attempt) {
+FaultOutcome FaultHandler::handle(AddressSpace& space, VirtAddr va, Access access, u32 attempt,
+                                  const FaultTask& task) {
+  const WalkScope walk(mm_->observer.walk, "do_page_fault",
+                       access == Access::write  ? "write at {a:x}"
+                       : access == Access::read ? "read at {a:x}"
+                                                : "instruction fetch at {a:x}",
+                       va.v);
   const Vpn vpn = va.vpn();
-  Area* area = space.find(vpn);
-  if (area == nullptr) return FaultOutcome::maperr;
+  Area* area = space.find_above(vpn);
+  if (area == nullptr) {
+    mm_->observer.step("find_vma: no area ends above it: SIGSEGV, SEGV_MAPERR");
+    return FaultOutcome::maperr;
+  }
+  if (area->start > vpn) {
+    const FaultOutcome grown = grow_stack(space, *area, va, task);
+    if (grown != FaultOutcome::done) return grown;
+  } else {
+    mm_->observer.step("find_vma: {a:x}-{b:x}", addr_of(area->start).v, addr_of(area->end).v);
+  }
   if (area->foreign) return FaultOutcome::done;  // the kernel's business, by now
-  if (!permits(area->prot, access)) return FaultOutcome::accerr;
+  if (!permits(area->prot, access)) {
+    mm_->observer.step("the area forbids it: SIGSEGV, SEGV_ACCERR");
+    return FaultOutcome::accerr;
+  }
   const Pte entry = space.table().get(vpn);
-  // Somebody else was faster, or the fault was served as part of a window.
-  if (entry.is(Pte::Kind::present)) return FaultOutcome::done;
+  if (entry.is(Pte::Kind::present) && (access != Access::write || entry.writable())) {
+    return FaultOutcome::done;  // somebody else was faster, or it was served as part of a window
+  }
   if (attempt == 0) {
     mm_->observer.count(Counter::pgfault);
-    if (entry.is(Pte::Kind::swapped)) mm_->observer.count(Counter::pgmajfault);
+    if (entry.is(Pte::Kind::swapped) && !mm_->machine.features.shared_frames) {
+      mm_->observer.count(Counter::pgmajfault);
+    }
     if (entry.is(Pte::Kind::unmapped) && !entry.readahead()) {
       mm_->observer.count(Counter::pgsoftfault);
     }
   } else {
     mm_->observer.count(Counter::pgfault_retry);
   }
-  job_.begin(space, *area, vpn, access, streams_.on_fault(space.id(), vpn));
+  return resolve(space, *area, vpn, access, attempt);
+}
+
+// The hole below an area: a stack that may grow, or nothing.
+FaultOutcome FaultHandler::grow_stack(AddressSpace& space, Area& area, VirtAddr va,
+                                      const FaultTask& task) {
+  if (!area.growsdown) {
+    mm_->observer.step("find_vma: {a:x}-{b:x} starts above it: SIGSEGV, SEGV_MAPERR",
+                       addr_of(area.start).v, addr_of(area.end).v);
+    return FaultOutcome::maperr;
+  }
+  mm_->observer.step("find_vma: the stack {a:x}-{b:x} starts above it", addr_of(area.start).v,
+                     addr_of(area.end).v);
+  // pusha stores 32 bytes before it moves the stack pointer: nothing legal touches lower.
+  if (task.strict_stack && va.v + 32 < task.sp.v) {
+    mm_->observer.step("{a} bytes below the stack pointer, 32 are allowed: SIGSEGV, SEGV_MAPERR",
+                       task.sp.v - va.v);
+    return FaultOutcome::maperr;
+  }
+  return space.expand_stack(&area, va.vpn()).ok() ? FaultOutcome::done : FaultOutcome::maperr;
+}
+
+// handle_pte_fault: what the entry is decides. The area permits the access.
+FaultOutcome FaultHandler::resolve(AddressSpace& space, Area& area, Vpn vpn, Access access,
+                                   u32 attempt) {
+  const WalkScope walk(mm_->observer.walk, "handle_mm_fault", "{a:x}", addr_of(vpn).v);
+  const Pte entry = space.table().get(vpn);
+  if (mm_->machine.features.shared_frames) {
+    switch (entry.kind()) {
+      case Pte::Kind::present: return wp_fault(space, area, vpn);
+      case Pte::Kind::swapped:
+        if (entry.slot().area() != 0 || mm_->swap.refs(entry.slot()) > 1) {
+          return swap_fault(space, area, vpn, entry.slot(), access, attempt);
+        }
+        if (attempt == 0) mm_->observer.count(Counter::pgmajfault);
+        break;
+      case Pte::Kind::none:
+        if (area.mapping != nullptr) return file_fault(space, area, vpn, access, attempt);
+        break;
+      case Pte::Kind::table:
+      case Pte::Kind::zero:
+      case Pte::Kind::unmapped: break;
+    }
+  }
+  const WalkScope anonymous(mm_->observer.walk,
+                            entry.is(Pte::Kind::zero) ? "do_wp_page" : "do_anonymous_page");
+  job_.begin(space, area, vpn, access, streams_.on_fault(space.id(), vpn));
   job_.urgent = attempt >= kUrgentAttempt;
-  return serve(job_);
-}
-
-// How many pages of the window lie in the area.
-u32 FaultHandler::clip_window(const Job& job) const {
-  u32 pages = 1;
-  while (pages < job.window.pages && pages < kWindowMax) {
-    const i64 at = static_cast<i64>(job.first.v) + job.window.stride * pages;
-    if (at < 0 || !job.area->range().contains(Vpn(static_cast<u64>(at)))) break;
-    ++pages;
-  }
-  return pages;
-}
-
-u32 FaultHandler::frames_needed(const Job& job, u32 pages) const {
-  u32 needed = 0;
-  for (u32 i = 0; i < pages; ++i) {
-    const Vpn vpn{job.first.v + static_cast<u64>(job.window.stride * i)};
-    const Pte entry = job.space->table().get(vpn);
-    if (entry.is(Pte::Kind::swapped)) {
-      if (!mm_->swap.reading(entry.slot())) ++needed;
-    } else if (entry.none() || entry.is(Pte::Kind::zero)) {
-      if (mm_->machine.features.zero_page && job.access == Access::read) continue;
-      if (i < config_.fresh_around_max || i == 0) ++needed;
+  const FaultOutcome outcome = serve(job_);
+  if (mm_->observer.walk != nullptr && outcome == FaultOutcome::done) {
+    const Pte now = space.table().get(vpn);
+    if (now.is(Pte::Kind::zero)) mm_->observer.step("nothing written yet: the shared zero page");
+    if (now.is(Pte::Kind::present)) {
+      mm_->observer.step("frame {a}, cleared, mapped writable", now.pfn().v);
     }
   }
-  return needed;
+  if (outcome != FaultOutcome::done || access != Access::write) return outcome;
+  const Pte now = space.table().get(vpn);
+  if (now.is(Pte::Kind::present) && !now.writable()) return wp_fault(space, area, vpn);
+  return outcome;
 }
 
-// Takes the frames that the window needs, as consecutive as they come. Only the first page's is
-// worth waiting for; for the others reclaim runs, but its failure just makes the window smaller.
-FaultOutcome FaultHandler::take_frames(Job& job, u32 pages) {
-  const u32 needed = frames_needed(job, pages);
-  if (needed == 0) return FaultOutcome::done;
-  if (needed > 1) (void)mm_->allocator.make_room(PageCount(needed));
-  while (job.frame_count < needed) {
-    Pfn first;
-    const u32 got = mm_->allocator.alloc_run(needed - job.frame_count, &first);
-    if (got == 0) break;
-    for (u32 i = 0; i < got; ++i) job.frames[job.frame_count++] = first + i;
+// Brings one page in as a program's access would, writably if a private area allows it, so that
+// no later write has to copy.
+FaultOutcome FaultHandler::populate_one(AddressSpace& space, Area& area, Vpn vpn) {
+  const bool write = allows(area.prot, Prot::write) && !area.shared;
+  const Access access = write ? Access::write : Access::read;
+  for (u32 attempt = 0; attempt < kPopulateAttempts; ++attempt) {
+    const Pte entry = space.table().get(vpn);
+    if (entry.is(Pte::Kind::present) && (!write || entry.writable())) return FaultOutcome::done;
+    if (entry.is(Pte::Kind::zero) && !write) return FaultOutcome::done;
+    const FaultOutcome outcome = resolve(space, area, vpn, access, attempt);
+    if (outcome != FaultOutcome::done) return outcome;
   }
-  if (job.frame_count > 0) return FaultOutcome::done;
-  const Result<Pfn> pfn = mm_->allocator.alloc(0, kAllocUser);
-  if (!pfn.ok()) return pfn.error() == Error::wait ? FaultOutcome::wait : FaultOutcome::oom;
-  job.frames[job.frame_count++] = pfn.value();
-  return FaultOutcome::done;
-}
-
-void FaultHandler::return_frames(Job& job) {
-  while (job.frame_next < job.frame_count) {
-    mm_->allocator.free(job.frames[job.frame_next++], 0);
-  }
-}
-
-bool FaultHandler::prepare_fresh(Job& job, Vpn vpn) {
-  if (job.frame_next == job.frame_count) return false;
-  const Pfn pfn = job.frames[job.frame_next++];
-  __builtin_memset(mm_->machine.frames.bytes(pfn), 0, kPageSize);
-  job.ready[job.ready_count++] = {vpn, pfn, Arrival::fresh, 0, false};
-  mm_->observer.count(Counter::pgfresh);
-  return true;
-}
-
-bool FaultHandler::prepare_swapped(Job& job, Vpn vpn, SlotId slot, bool first) {
-  Swap& swap = mm_->swap;
-  if (swap.reading(slot)) {
-    if (first) job.outcome = FaultOutcome::wait;
-    if (first && job.urgent) {
-      mm_->frames[swap.cached(slot)].private_data |= kReadUrgent;
-    }
-    return true;
-  }
-  if (job.frame_next == job.frame_count) return false;
-  const Pfn pfn = job.frames[job.frame_next];
-  const LoadOutcome outcome = swap.load(slot, pfn);
-  switch (outcome) {
-    case LoadOutcome::done: break;
-    case LoadOutcome::on_disk:
-      ++job.frame_next;
-      job.reads[job.read_count++] = {slot, pfn};
-      mm_->frames[pfn].set_rmap(job.space->id(), vpn);
-      mm_->frames[pfn].private_data = 0;
-      if (first) {
-        mm_->frames[pfn].private_data = job.urgent ? kAwaited | kReadUrgent : kAwaited;
-        job.outcome = FaultOutcome::wait;
-      }
-      return true;
-    case LoadOutcome::reading: return true;
-    case LoadOutcome::cached: SPW_PANIC("a swapped entry of a page that is resident");
-    case LoadOutcome::io:
-      if (first) {
-        swap.clear_error(slot);  // this access fails; a later one tries the disk again
-        job.outcome = FaultOutcome::bus;
-      }
-      return !first;
-    case LoadOutcome::corrupt:
-      if (first) job.outcome = FaultOutcome::corrupt;
-      return false;
-  }
-  ++job.frame_next;
-  const u32 shadow = swap.shadow(slot);
-  swap.put(slot);
-  job.ready[job.ready_count++] = {vpn, pfn, first ? Arrival::refault : Arrival::readahead, shadow,
-                                  false};
-  mm_->observer.count(Counter::pswpin);
-  if (!first) mm_->observer.count(Counter::pswpin_ra);
-  mm_->observer.event(EventKind::fault_swap_in, vpn.v, slot.v);
-  return true;
-}
-
-// Makes one page of the window ready. False ends the window.
-bool FaultHandler::prepare(Job& job, Vpn vpn, bool first) {
-  const Pte entry = job.space->table().get(vpn);
-  switch (entry.kind()) {
-    case Pte::Kind::table:
-    case Pte::Kind::present: return true;
-    case Pte::Kind::zero:
-    case Pte::Kind::none: {
-      const bool zero_page = mm_->machine.features.zero_page && job.access == Access::read;
-      if (zero_page) {
-        if (first && entry.none()) map_zero(job, vpn);
-        return first;
-      }
-      const u32 distance = job.ready_count + job.read_count;
-      if (!first && distance >= config_.fresh_around_max) return false;
-      return prepare_fresh(job, vpn);
-    }
-    case Pte::Kind::unmapped: {
-      const Pfn pfn = entry.pfn();
-      // Its arrival counts only if nobody has touched it yet.
-      const u64 marks = mm_->frames[pfn].private_data;
-      const Arrival arrival = (marks & kAwaited) != 0 ? Arrival::refault : Arrival::readahead;
-      job.ready[job.ready_count++] = {vpn, pfn, arrival, static_cast<u32>(marks), true};
-      return true;
-    }
-    case Pte::Kind::swapped: return prepare_swapped(job, vpn, entry.slot(), first);
-  }
-  return false;
-}
-
-void FaultHandler::map_zero(Job& job, Vpn vpn) {
-  // ensure() was done for the first page before frames were taken.
-  Pte* pte = job.space->table().find(vpn);
-  mm_->machine.mmu.map(job.space->id(), addr_of(vpn), kNoPfn, 1, job.area->prot);
-  job.space->table().store(pte, Pte::zero_page());
-}
-
-// The page is in the machine's hands now: tables, descriptor and ageing follow.
-void FaultHandler::settle(const Job& job, const Ready& page) {
-  PageTable& table = job.space->table();
-  Pte* pte = table.find(page.vpn);
-  SPW_ASSERT(pte != nullptr);
-  const Pte old = *pte;
-  Page& descriptor = mm_->frames[page.pfn];
-  const bool first_touch = !page.soft || old.readahead();
-  if (page.soft) {
-    mm_->frames.transition(page.pfn, PageState::unmapped, PageState::mapped);
-  } else {
-    mm_->frames.transition(page.pfn, PageState::isolated, PageState::mapped);
-    descriptor.owner = PageOwner::user;
-    descriptor.set_rmap(job.space->id(), page.vpn);
-  }
-  table.store(pte, Pte::present(page.pfn, job.area->prot));
-  if (!page.soft) {
-    mm_->reclaimer.page_added(page.pfn, page.arrival, page.shadow);
-  } else if (first_touch) {
-    if (page.arrival == Arrival::readahead) mm_->observer.count(Counter::swap_ra_hit);
-    mm_->reclaimer.page_removed(page.pfn);
-    mm_->reclaimer.page_added(page.pfn, page.arrival, page.shadow);
-  } else {
-    mm_->reclaimer.page_touched(page.pfn);
-    mm_->observer.event(EventKind::fault_soft, page.vpn.v, page.pfn.v);
-  }
-  if (job.area->locked) mm_->reclaimer.page_locked(page.pfn);
-}
-
-void FaultHandler::map_ready(Job& job) {
-  for (u32 i = 0; i < job.ready_count;) {
-    const Ready& start = job.ready[i];
-    // Pages that were unmapped may have been evicted by reclaim since they were looked at; see
-    // serve(): frames are taken before, so nothing reclaims between prepare() and here.
-    u32 run = 1;
-    while (i + run < job.ready_count && job.ready[i + run].vpn == start.vpn + run &&
-           job.ready[i + run].pfn == start.pfn + run) {
-      ++run;
-    }
-    // Zero-page mappings give way to the page.
-    for (u32 k = 0; k < run; ++k) {
-      Pte* pte = job.space->table().find(start.vpn + k);
-      if (pte != nullptr && pte->is(Pte::Kind::zero)) {
-        const Pfn none = kNoPfn;
-        mm_->machine.mmu.drop(job.space->id(), addr_of(start.vpn + k), &none, 1, job.area->prot);
-        job.space->table().store(pte, Pte{});
-      }
-    }
-    mm_->machine.mmu.map(job.space->id(), addr_of(start.vpn), start.pfn, run, job.area->prot);
-    for (u32 k = 0; k < run; ++k) settle(job, job.ready[i + k]);
-    i += run;
-  }
-  if (job.ready_count > 1) mm_->observer.count(Counter::pgfault_around, job.ready_count - 1);
-}
-
-// Starts the reads, one request for each disk segment that the targets lie in.
-void FaultHandler::start_reads(Job& job) {
-  bool started[kWindowMax] = {};
-  for (u32 i = 0; i < job.read_count; ++i) {
-    if (started[i]) continue;
-    ReadTarget group[kReadTargetsMax];
-    u32 members[kReadTargetsMax];
-    u32 count = 0;
-    const u32 segment = mm_->swap.disk_segment(job.reads[i].slot);
-    for (u32 k = i; k < job.read_count && count < kReadTargetsMax; ++k) {
-      if (started[k] || mm_->swap.disk_segment(job.reads[k].slot) != segment) continue;
-      group[count] = job.reads[k];
-      members[count++] = k;
-    }
-    for (u32 k = 0; k < count; ++k) {
-      mm_->frames.transition(group[k].pfn, PageState::isolated, PageState::reading);
-      mm_->frames[group[k].pfn].owner = PageOwner::user;
-      started[members[k]] = true;
-    }
-    if (mm_->swap.read(group, count).ok()) continue;
-    // No room for the transfer. The first page alone needs a block or two, and the frames of the
-    // others are free for them now: without this, a fault whose window is too large for the
-    // frames that are left would be retried for ever, with nothing in flight.
-    for (u32 k = 1; k < count; ++k) give_up_read(group[k].pfn);
-    if (count > 1 && mm_->swap.read(group, 1).ok()) continue;
-    // What is in flight must end first. Nothing has changed for the pages; a retry asks again.
-    give_up_read(group[0].pfn);
-  }
-}
-
-void FaultHandler::give_up_read(Pfn pfn) {
-  Page& page = mm_->frames[pfn];
-  page.owner = PageOwner::none;
-  page.clear_rmap();
-  mm_->frames.transition(pfn, PageState::reading, PageState::isolated);
-  mm_->allocator.free(pfn, 0);
-}
-
-FaultOutcome FaultHandler::serve(Job& job) {
-  // Everything that may reclaim comes first: tables, then frames. After that nothing changes
-  // under our hands until the pages are mapped.
-  const u32 wanted = clip_window(job);
-  // Where there is no table, all pages are fresh: no more tables than fresh pages will need,
-  // and none at all ahead of wide strides, of which each page would take one.
-  const bool wide = job.window.stride > kWindowMax || job.window.stride < -i64{kWindowMax};
-  const u32 tables_for = wide ? 1 : config_.fresh_around_max;
-  for (u32 i = 0; i < wanted && (i == 0 || i < tables_for); ++i) {
-    const Vpn vpn{job.first.v + static_cast<u64>(job.window.stride * i)};
-    const Result<Pte*> pte = job.space->table().ensure(vpn, kAllocKernel);
-    if (!pte.ok()) {
-      if (i > 0) break;
-      return pte.error() == Error::wait ? FaultOutcome::wait : FaultOutcome::oom;
-    }
-  }
-  const FaultOutcome frames = take_frames(job, wanted);
-  if (frames != FaultOutcome::done) return frames;
-  for (u32 i = 0; i < wanted; ++i) {
-    const Vpn vpn{job.first.v + static_cast<u64>(job.window.stride * i)};
-    if (i > 0 && job.space->table().find(vpn) == nullptr) break;
-    if (!prepare(job, vpn, i == 0)) break;
-  }
-  map_ready(job);
-  start_reads(job);
-  return_frames(job);
-  if (job.outcome == FaultOutcome::done && wanted > 1) read_ahead(job);
-  return job.outcome;
-}
-
-// Starts reading the window after this one, if it lies on disk: the stream will come there.
-void FaultHandler::read_ahead(const Job& job) {
-  const i64 next = static_cast<i64>(job.first.v) + job.window.stride * job.window.pages;
-  if (next < 0) return;
-  Job& ahead = ahead_;
-  ahead.begin(*job.space, *job.area, Vpn(static_cast<u64>(next)), job.access, job.window);
-  if (!job.area->range().contains(ahead.first)) return;
-  const u32 pages = clip_window(ahead);
-  for (u32 i = 0; i < pages; ++i) {
-    const Vpn vpn{ahead.first.v + static_cast<u64>(ahead.window.stride * i)};
-    const Pte entry = job.space->table().get(vpn);
-    if (!entry.is(Pte::Kind::swapped) || mm_->swap.reading(entry.slot())) continue;
-    if (!mm_->swap.on_disk(entry.slot())) continue;
-    Pfn pfn;
-    if (mm_->allocator.alloc_run(1, &pfn) == 0) break;
-    ahead.reads[ahead.read_count++] = {entry.slot(), pfn};
-    mm_->frames[pfn].set_rmap(job.space->id(), vpn);
-    mm_->frames[pfn].private_data = 0;
-  }
-  start_reads(ahead);
-}
-
-void FaultHandler::page_read(Pfn pfn, SlotId slot, Status status) {
-  Page& page = mm_->frames[pfn];
-  AddressSpace* space = page.rmap == 0 ? nullptr : spaces_->find(page.rmap_space());
-  Pte* pte = space == nullptr ? nullptr : space->table().find(page.rmap_vpn());
-  const bool wanted = status.ok() && mm_->swap.shared(pfn) && pte != nullptr &&
-                      pte->is(Pte::Kind::swapped) && pte->slot() == slot;
-  if (!wanted) {
-    // The read failed, or the page was unmapped meanwhile. Only the access that waits for the
-    // page gets its error; a page read ahead is asked for again when it is wanted.
-    if (!status.ok() && status.error() == Error::io && (page.private_data & kAwaited) != 0) {
-      mm_->swap.note_io_error(slot);
-    }
-    mm_->swap.delete_from_cache(pfn);
-    page.clear_rmap();
-    page.owner = PageOwner::none;
-    mm_->frames.transition(pfn, PageState::reading, PageState::isolated);
-    mm_->allocator.free(pfn, 0);
-    return;
-  }
-  const bool urgent = (page.private_data & kReadUrgent) != 0;
-  mm_->frames.transition(pfn, PageState::reading, PageState::unmapped);
-  space->table().store(pte, Pte::unmapped(pfn).with_readahead(true));
-  const u64 awaited = page.private_data & kAwaited;
-  page.private_data = mm_->swap.shadow(slot) | awaited;
-  mm_->observer.count(Counter::pswpin);
-  if (awaited == 0) mm_->observer.count(Counter::pswpin_ra);
-  if (!mm_->swap.worth_keeping(slot)) mm_->swap.delete_from_cache(pfn);
-  mm_->swap.put(slot);  // the entry's reference
-  const Area* area = space->find(page.rmap_vpn());
-  if ((urgent || area->locked) && area->prot != Prot::none) {
-    map_arrived(*space, *area, pfn);
-  } else {
-    mm_->reclaimer.page_added_unmapped(pfn);
-  }
-}
-
-void FaultHandler::map_arrived(AddressSpace& space, const Area& area, Pfn pfn) {
-  Page& page = mm_->frames[pfn];
-  const Vpn vpn = page.rmap_vpn();
-  mm_->machine.mmu.map(space.id(), addr_of(vpn), pfn, 1, area.prot);
-  mm_->frames.transition(pfn, PageState::unmapped, PageState::mapped);
-  space.table().store(space.table().find(vpn), Pte::present(pfn, area.prot));
-  mm_->reclaimer.page_added(pfn, Arrival::refault, static_cast<u32>(page.private_data));
-  if (area.locked) mm_->reclaimer.page_locked(pfn);
+  return FaultOutcome::wait;  // others take it away as fast as it comes
 }
 
 FaultOutcome FaultHandler::populate(AddressSpace& space, VpnRange range) {
   for (Vpn vpn = range.start; vpn < range.end; vpn = vpn + 1) {
     Area* area = space.find(vpn);
     if (area == nullptr || area->foreign || area->prot == Prot::none) continue;
+    if (mm_->machine.features.shared_frames) {
+      const FaultOutcome outcome = populate_one(space, *area, vpn);
+      if (outcome != FaultOutcome::done) return outcome;
+      continue;
+    }
     if (space.table().get(vpn).is(Pte::Kind::present)) continue;
     const Access access = allows(area->prot, Prot::write) ? Access::write : Access::read;
     const u64 left = (area->end < range.end ? area->end : range.end).v - vpn.v;
@@ -396,6 +151,10 @@ void FaultHandler::will_need(AddressSpace& space, VpnRange range) {
   Area* area = space.find_above(range.start);
   for (; area != nullptr && area->start < range.end; area = AreaTree::next(area)) {
     if (area->foreign) continue;
+    if (area->mapping != nullptr) {
+      file_will_need(*area, intersection(area->range(), range));
+      continue;
+    }
     Vpn at = area->start > range.start ? area->start : range.start;
     const Vpn end = area->end < range.end ? area->end : range.end;
     PageTable::Span span;
@@ -404,7 +163,8 @@ void FaultHandler::will_need(AddressSpace& space, VpnRange range) {
       job.begin(space, *area, span.start, Access::read, {});
       for (u32 i = 0; i < span.count; ++i) {
         const Pte entry = span.ptes[i];
-        if (!entry.is(Pte::Kind::swapped) || mm_->swap.reading(entry.slot())) continue;
+        if (!entry.is(Pte::Kind::swapped) || mm_->swap.cached(entry.slot()).valid()) continue;
+        if (mm_->swap.refs(entry.slot()) > 1) continue;  // shared: it comes with its fault
         // Only free frames: advice must not evict anything.
         if (job.read_count == kReadTargetsMax || mm_->allocator.below_high()) break;
         Pfn pfn;
@@ -416,7 +176,8 @@ void FaultHandler::will_need(AddressSpace& space, VpnRange range) {
         } else if (mm_->swap.load(entry.slot(), pfn) == LoadOutcome::done) {
           Page& page = mm_->frames[pfn];
           page.owner = PageOwner::user;
-          page.set_rmap(space.id(), span.start + i);
+          page.clear_rmap();
+          mm_->rmap.add(pfn, {space.id(), span.start + i});
           page.private_data = mm_->swap.shadow(entry.slot());
           mm_->frames.transition(pfn, PageState::isolated, PageState::unmapped);
           space.table().store(&span.ptes[i], Pte::unmapped(pfn).with_readahead(true));

@@ -16,6 +16,13 @@ struct FaultConfig {
   u32 readahead_min;
   u32 readahead_max;
   u32 fresh_around_max;
+  u32 page_cluster = 3;
+};
+
+// What the fault entry must know of the task that faulted.
+struct FaultTask {
+  bool strict_stack = false;  // no access more than 32 bytes below sp extends the stack
+  VirtAddr sp;
 };
 
 class FaultHandler final : public SwapInSink {
@@ -24,10 +31,13 @@ class FaultHandler final : public SwapInSink {
   // From this retry on, a page that had to be read is mapped as soon as it arrives: left unmapped
   // on a machine short of frames, it might be evicted before each retry, for ever.
   static constexpr u32 kUrgentAttempt = 2;
+  // Attempts of populate on one page: the read, the copy-on-write, and twice more for bad luck.
+  static constexpr u32 kPopulateAttempts = 4;
 
   void init(MmContext& mm, SpaceTable& spaces, const FaultConfig& config);
 
-  FaultOutcome handle(AddressSpace& space, VirtAddr va, Access access, u32 attempt);
+  FaultOutcome handle(AddressSpace& space, VirtAddr va, Access access, u32 attempt,
+                      const FaultTask& task = {});
   // Makes every page of the range resident (mlock, MAP_POPULATE). wait: call again. Errors as
   // a fault would have.
   FaultOutcome populate(AddressSpace& space, VpnRange range);
@@ -74,6 +84,30 @@ class FaultHandler final : public SwapInSink {
     }
   };
 
+  FaultOutcome resolve(AddressSpace& space, Area& area, Vpn vpn, Access access, u32 attempt);
+  FaultOutcome grow_stack(AddressSpace& space, Area& area, VirtAddr va, const FaultTask& task);
+  FaultOutcome populate_one(AddressSpace& space, Area& area, Vpn vpn);
+  FaultOutcome take_frame(AllocFlags flags, Pfn* out);
+  FaultOutcome reserve_place(Pfn pfn);
+  // fault_swap.cc
+  FaultOutcome swap_fault(AddressSpace& space, Area& area, Vpn vpn, SlotId slot, Access access,
+                          u32 attempt);
+  void install_swapped(AddressSpace& space, Area& area, Vpn vpn, SlotId slot, Pfn pfn,
+                       Access access);
+  FaultOutcome swap_read(AddressSpace& space, Vpn vpn, SlotId slot, u32 attempt);
+  FaultOutcome read_cluster(SlotId slot, Pfn pfn);
+  void cached_page_read(Pfn pfn, SlotId slot, Status status);
+  void drop_read(Pfn pfn, SlotId slot, Status status);
+  // fault_cow.cc
+  FaultOutcome wp_fault(AddressSpace& space, Area& area, Vpn vpn);
+  void install_anonymous(AddressSpace& space, Area& area, Vpn vpn, Pfn pfn);
+  // fault_file.cc
+  FaultOutcome file_fault(AddressSpace& space, Area& area, Vpn vpn, Access access, u32 attempt);
+  void map_cached(AddressSpace& space, Area& area, Vpn vpn, Pfn pfn, Access access);
+  FaultOutcome file_miss(Area& area, u32 index, CacheEntry entry);
+  FaultOutcome shmem_swap_in(Mapping& mapping, u32 index, SlotId slot);
+  void file_will_need(Area& area, VpnRange range);
+  // fault_window.cc
   u32 clip_window(const Job& job) const;
   u32 frames_needed(const Job& job, u32 pages) const;
   FaultOutcome take_frames(Job& job, u32 pages);

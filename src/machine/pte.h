@@ -4,6 +4,7 @@
 //
 //   bits 0-2   kind        bit 3 writable   bit 4 accessed   bit 5 dirty   bit 6 executable
 //   bit 7      readahead: brought in before anybody asked, not touched yet
+//   bit 8      protnone: present, but nobody may touch it (only on machines with shared_frames)
 //   bits 16-47 payload: frame of the page or of the next table, or swap slot
 #pragma once
 
@@ -52,7 +53,8 @@ class Pte {
   static constexpr Pte present(Pfn f, Prot p) {
     return Pte(Kind::present, f.v)
         .with(kWritable, allows(p, Prot::write))
-        .with(kExec, allows(p, Prot::exec));
+        .with(kExec, allows(p, Prot::exec))
+        .with(kProtNone, p == Prot::none);
   }
   static constexpr Pte unmapped(Pfn f) { return Pte(Kind::unmapped, f.v); }
   static constexpr Pte swapped(SlotId s) { return Pte(Kind::swapped, s.v); }
@@ -67,6 +69,7 @@ class Pte {
 
   constexpr bool writable() const { return (bits_ & kWritable) != 0; }
   constexpr bool executable() const { return (bits_ & kExec) != 0; }
+  constexpr bool protnone() const { return (bits_ & kProtNone) != 0; }
   constexpr bool accessed() const { return (bits_ & kAccessed) != 0; }
   constexpr bool dirty() const { return (bits_ & kDirty) != 0; }
   constexpr bool readahead() const { return (bits_ & kReadahead) != 0; }
@@ -83,6 +86,7 @@ class Pte {
   static constexpr u64 kDirty = 1 << 5;
   static constexpr u64 kExec = 1 << 6;
   static constexpr u64 kReadahead = 1 << 7;
+  static constexpr u64 kProtNone = 1 << 8;
 
   constexpr Pte(Kind k, u32 payload)
       : bits_(static_cast<u64>(k) | (static_cast<u64>(payload) << 16)) {}

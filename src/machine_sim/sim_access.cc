@@ -16,6 +16,7 @@ void check_inner(Pte pte) {
 }
 
 bool grants(Pte pte, Access access) {
+  if (pte.protnone()) return false;
   switch (access) {
     case Access::read: return true;
     case Access::write: return pte.writable();
@@ -59,7 +60,7 @@ void SimMmu::check_tlb(u32 cpu, SpaceId space, Vpn vpn, Pte fresh) const {
   if (e.space != space || e.vpn != vpn) return;
   if (!fresh.is(Pte::Kind::present) || fresh.pfn() != e.pte.pfn() ||
       (e.pte.writable() && !fresh.writable()) || (e.pte.executable() && !fresh.executable()) ||
-      (e.pte.dirty() && !fresh.dirty())) {
+      (e.pte.dirty() && !fresh.dirty()) || (!e.pte.protnone() && fresh.protnone())) {
     SPW_PANIC("sim: stale translation, an entry changed without a call of the Mmu");
   }
 }

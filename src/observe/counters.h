@@ -16,6 +16,8 @@ namespace spillway {
   X(pgmajfault, "faults that had to decompress a page or read the disk")                \
   X(pgsoftfault, "faults on a page that was resident but unmapped")                     \
   X(pgfresh, "pages given out zero-filled on first touch")                              \
+  X(pgcow, "pages copied because somebody wrote to a shared one")                       \
+  X(pgreuse, "write-protected pages made writable without a copy")                      \
   X(pgfault_retry, "faults tried again after a wait")                                   \
   X(pgfault_around, "pages mapped beside the one that faulted")                         \
   X(pswpin, "pages brought back from swap")                                             \

@@ -270,7 +270,7 @@ u32 PageAllocator::grow(u32 want) {
     observer_->event(EventKind::page_online, first.v, run);
   }
   if (done > 0) {
-    marks_ = watermarks_for(online_);
+    if (!fixed_marks_) marks_ = watermarks_for(online_);
     observer_->count(Counter::quota_grow, done);
     observer_->counters->raise_to(Counter::frames_online_max, online_.v);
   }
@@ -301,7 +301,7 @@ u32 PageAllocator::shrink(u32 want) {
   }
   if (done > 0) {
     machine_->frames.release_quota(PageCount(done));
-    marks_ = watermarks_for(online_);
+    if (!fixed_marks_) marks_ = watermarks_for(online_);
     observer_->count(Counter::quota_shrink, done);
   }
   return done;

@@ -77,6 +77,11 @@ class PageAllocator {
   PageCount online() const { return online_; }
   PageCount reserved() const { return reserved_; }
   const Watermarks& marks() const { return marks_; }
+  // Fixes the marks; otherwise they follow the number of online frames.
+  void set_marks(const Watermarks& marks) {
+    marks_ = marks;
+    fixed_marks_ = true;
+  }
   bool below_low() const { return free_pages() < marks_.low; }
   bool below_high() const { return free_pages() < marks_.high; }
 
@@ -128,6 +133,7 @@ class PageAllocator {
   PageCount online_;
   PageCount reserved_;
   Watermarks marks_{};
+  bool fixed_marks_ = false;
   u32 never_online_ = 0;           // frames from here on were never online
   u32 offline_head_ = Pfn::kNone;  // frames that went offline again
   bool in_reclaim_ = false;

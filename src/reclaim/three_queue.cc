@@ -30,15 +30,20 @@ void ThreeQueue::init(FrameTable& frames, const Observer& observer) {
   locked_.init(frames, PageQueue::locked);
 }
 
-LruList& ThreeQueue::list_of(PageQueue queue) {
+const LruList* ThreeQueue::find_list(PageQueue queue) const {
   switch (queue) {
-    case PageQueue::probation: return probation_;
-    case PageQueue::main: return main_;
-    case PageQueue::unmapped: return unmapped_;
-    case PageQueue::locked: return locked_;
-    default: break;
+    case PageQueue::probation: return &probation_;
+    case PageQueue::main: return &main_;
+    case PageQueue::unmapped: return &unmapped_;
+    case PageQueue::locked: return &locked_;
+    default: return nullptr;
   }
-  SPW_PANIC("page is on none of the three queues");
+}
+
+LruList& ThreeQueue::list_of(PageQueue queue) {
+  const LruList* list = find_list(queue);
+  if (list == nullptr) SPW_PANIC("page is on none of the three queues");
+  return *const_cast<LruList*>(list);
 }
 
 void ThreeQueue::add(Pfn pfn, Arrival arrival, u32 shadow) {
@@ -58,7 +63,10 @@ void ThreeQueue::add(Pfn pfn, Arrival arrival, u32 shadow) {
 }
 
 bool ThreeQueue::is_kept(Pfn pfn) const {
-  const u64 cluster = (*frames_)[pfn].rmap >> kKeptClusterShift;
+  const Page& page = (*frames_)[pfn];
+  // By place; pages that several map, or that a file has, by their number in it.
+  const bool shared = (page.rmap & Page::kRmapChain) != 0 || page.in_page_cache();
+  const u64 cluster = (shared ? page.index : page.rmap) >> kKeptClusterShift;
   return mix64(cluster) % kKeptParts < kept_share_;
 }
 

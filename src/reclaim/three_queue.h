@@ -55,6 +55,8 @@ class ThreeQueue {
   bool wants_unmapped() const { return unmapped() < unmapped_target(); }
   // A page was evicted: its shadow (never 0).
   u32 note_evicted();
+  // The shadow that note_evicted() will give to the next page.
+  u32 next_shadow() const { return evictions_ + 1 == 0 ? 1 : evictions_ + 1; }
 
   u64 probation() const { return probation_.size(); }
   u64 main() const { return main_.size(); }
@@ -65,6 +67,8 @@ class ThreeQueue {
   u32 unmapped_percent() const { return unmapped_percent_; }
   // Sixteenths of the pages of a loop that are kept.
   u32 kept_share() const { return kept_share_; }
+  // The list behind a queue, null for queues of other policies.
+  const LruList* find_list(PageQueue queue) const;
   bool validate() const;
 
  private:

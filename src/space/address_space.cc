@@ -18,18 +18,31 @@ Status AddressSpace::init(MmContext& mm, SpaceId id, VpnRange range, PageCount b
   brk_start_ = range.start;
   brk_limit_ = range.start + brk_pages.v;
   brk_ = addr_of(brk_start_);
-  commit_max_ = range.pages();
+  layout_ = {brk_limit_, range.end, false};
   SPW_TRY(table_.init(mm.allocator, mm.frames, mm.machine.frames));
   mm.machine.mmu.set_root(id, table_.root());
   return kOk;
 }
 
-void AddressSpace::destroy() {
+void AddressSpace::set_brk_start(Vpn start) {
+  brk_start_ = start;
+  brk_limit_ = range_.end;
+  brk_ = addr_of(start);
+  brk_gap_ = true;
+}
+
+void AddressSpace::clear() {
   while (Area* area = tree_.first()) {
     zap(area->range(), area->prot);
     erase(area);
     free_area(area);
   }
+  table_.free_empty({Vpn(0), kVpnEnd});
+  lock_future_ = false;
+}
+
+void AddressSpace::destroy() {
+  clear();
   while (reserved_ > 0) mm_->areas.free(reserve_[--reserved_]);
   mm_->machine.mmu.set_root(id_, kNoPfn);
   table_.destroy();
@@ -77,54 +90,117 @@ void AddressSpace::update_gap(Area* area) {
   tree_.refresh(*area);
 }
 
+// The area became longer or shorter by `pages`.
+void AddressSpace::resized(const Area& area, i64 pages) {
+  const PageCount change(static_cast<u64>(pages < 0 ? -pages : pages));
+  if (pages < 0) {
+    total_vm_ -= change;
+    if (area.locked) locked_vm_ -= change;
+    if (area.accounted()) mm_->commit.uncharge(change);
+  } else {
+    total_vm_ += change;
+    if (area.locked) locked_vm_ += change;
+    if (area.accounted()) mm_->commit.charge(change);
+  }
+}
+
+void AddressSpace::link_shared(Area* area) {
+  if (area->mapping == nullptr) return;
+  area->share_prev = nullptr;
+  area->share_next = area->mapping->areas;
+  if (area->share_next != nullptr) area->share_next->share_prev = area;
+  area->mapping->areas = area;
+  area->ops->area_opened(*area);
+}
+
+void AddressSpace::unlink_shared(Area* area) {
+  if (area->mapping == nullptr) return;
+  if (area->share_prev != nullptr) {
+    area->share_prev->share_next = area->share_next;
+  } else {
+    area->mapping->areas = area->share_next;
+  }
+  if (area->share_next != nullptr) area->share_next->share_prev = area->share_prev;
+  // May end the mapping: the area does not look at it again.
+  area->ops->area_closed(*area);
+}
+
 void AddressSpace::insert(Area* area) {
   SPW_ASSERT_LT(area->start.v, area->end.v);
+  area->space = this;
   tree_.insert(*area);
   update_gap(area);
   update_gap(AreaTree::next(area));
-  total_vm_ += area->range().pages();
-  if (area->locked) locked_vm_ += area->range().pages();
+  resized(*area, static_cast<i64>(area->pages().v));
+  link_shared(area);
 }
 
 void AddressSpace::erase(Area* area) {
   Area* after = AreaTree::next(area);
   tree_.erase(*area);
   update_gap(after);
-  total_vm_ -= area->range().pages();
-  if (area->locked) locked_vm_ -= area->range().pages();
+  resized(*area, -static_cast<i64>(area->pages().v));
   if (last_hit_ == area) last_hit_ = nullptr;
+  unlink_shared(area);
 }
 
-// The part of the gap before `area` that mmap may use: not what is kept for brk.
-u64 AddressSpace::usable_gap(const Area* area) const {
+// Where the room before `area` ends: some pages below a stack stay free.
+Vpn AddressSpace::room_end(const Area* area) const {
+  const u64 guard = area->growsdown ? limits_.stack_guard_gap.v : 0;
+  return guard < area->gap ? area->start - guard : area->start - area->gap;
+}
+
+// The part of the gap before `area` that mmap may use: not what is kept for brk, nor the pages
+// below a stack.
+VpnRange AddressSpace::usable_gap(const Area* area) const {
   const u64 gap_start = area->start.v - area->gap;
-  const u64 start = gap_start > brk_limit_.v ? gap_start : brk_limit_.v;
-  return area->start.v > start ? area->start.v - start : 0;
+  const u64 start = gap_start > layout_.mmap_low.v ? gap_start : layout_.mmap_low.v;
+  u64 end = room_end(area).v;
+  if (layout_.top_down && end > layout_.mmap_high.v) end = layout_.mmap_high.v;
+  return {Vpn(start), Vpn(end > start ? end : start)};
 }
 
-// The lowest area with a usable gap of `pages` before it. Only the one gap that reaches into
-// the brk reserve can look larger than it is, so the search backs out of at most one subtree.
+// The lowest area with a usable gap of `pages` before it. Only the few gaps that reach into what
+// mmap may not use look larger than they are, so the search backs out of few subtrees.
 const Area* AddressSpace::lowest_gap(const Area* node, u64 pages) const {
   if (node == nullptr || node->max_gap < pages) return nullptr;
   if (const Area* left = lowest_gap(AreaTree::left(node), pages)) return left;
-  if (node->gap >= pages && usable_gap(node) >= pages) return node;
+  if (node->gap >= pages && usable_gap(node).pages().v >= pages) return node;
   return lowest_gap(AreaTree::right(node), pages);
 }
 
+const Area* AddressSpace::highest_gap(const Area* node, u64 pages) const {
+  if (node == nullptr || node->max_gap < pages) return nullptr;
+  if (const Area* right = highest_gap(AreaTree::right(node), pages)) return right;
+  if (node->gap >= pages && usable_gap(node).pages().v >= pages) return node;
+  return highest_gap(AreaTree::left(node), pages);
+}
+
+Result<Vpn> AddressSpace::find_gap_down(u64 pages) const {
+  const Area* last = tree_.last();
+  const Vpn low = last == nullptr || last->end < layout_.mmap_low ? layout_.mmap_low : last->end;
+  if (low < layout_.mmap_high && layout_.mmap_high.v - low.v >= pages) {
+    return layout_.mmap_high - pages;
+  }
+  if (const Area* area = highest_gap(tree_.root(), pages)) {
+    return usable_gap(area).end - pages;
+  }
+  return Error::no_memory;
+}
+
 Result<Vpn> AddressSpace::find_gap(u64 pages, Vpn hint) const {
-  if (hint >= brk_limit_ && hint < range_.end && range_.end.v - hint.v >= pages) {
+  if (hint >= layout_.mmap_low && hint < range_.end && range_.end.v - hint.v >= pages) {
     const Area* before = tree_.floor(hint.v);
     const Area* after = before == nullptr ? tree_.first() : AreaTree::next(before);
     if ((before == nullptr || before->end <= hint) &&
-        (after == nullptr || after->start.v >= hint.v + pages)) {
+        (after == nullptr || room_end(after).v >= hint.v + pages)) {
       return hint;
     }
   }
-  if (const Area* area = lowest_gap(tree_.root(), pages)) {
-    return Vpn(area->start.v - usable_gap(area));
-  }
+  if (layout_.top_down) return find_gap_down(pages);
+  if (const Area* area = lowest_gap(tree_.root(), pages)) return usable_gap(area).start;
   const Area* last = tree_.last();
-  const Vpn start = last == nullptr || last->end < brk_limit_ ? brk_limit_ : last->end;
+  const Vpn start = last == nullptr || last->end < layout_.mmap_low ? layout_.mmap_low : last->end;
   if (start < range_.end && range_.end.v - start.v >= pages) return start;
   return Error::no_memory;
 }
@@ -132,16 +208,14 @@ Result<Vpn> AddressSpace::find_gap(u64 pages, Vpn hint) const {
 void AddressSpace::split(Area* area, Vpn at) {
   SPW_ASSERT(area->start < at && at < area->end);
   Area* upper = take_area();
-  const VpnRange high{at, area->end};
-  upper->start = high.start;
-  upper->end = high.end;
-  upper->prot = area->prot;
-  upper->locked = area->locked;
-  upper->noreserve = area->noreserve;
-  upper->foreign = area->foreign;
+  const AvlLink<Area> unlinked = upper->link;
+  *upper = *area;
+  upper->link = unlinked;
+  upper->start = at;
+  if (area->mapping != nullptr) upper->pgoff = area->pgoff + (at.v - area->start.v);
+  const Vpn end = area->end;
   area->end = at;
-  total_vm_ -= high.pages();
-  if (area->locked) locked_vm_ -= high.pages();
+  resized(*area, -static_cast<i64>(end.v - at.v));
   insert(upper);
 }
 
@@ -158,12 +232,11 @@ void AddressSpace::merge_around(VpnRange range) {
   if (area == nullptr) area = tree_.first();
   while (area != nullptr && area->start <= range.end) {
     Area* after = AreaTree::next(area);
-    if (after != nullptr && area->end == after->start && area->same_kind(*after)) {
+    if (after != nullptr && area->joins(*after)) {
       const VpnRange high = after->range();
       erase(after);
       area->end = high.end;
-      total_vm_ += high.pages();
-      if (area->locked) locked_vm_ += high.pages();
+      resized(*area, static_cast<i64>(high.pages().v));
       update_gap(AreaTree::next(area));
       free_area(after);
     } else {
@@ -211,13 +284,52 @@ void AddressSpace::remove_areas(VpnRange range) {
   }
 }
 
+// Pages of the range that are committed / mapped now.
+u64 AddressSpace::accounted_pages(VpnRange range) {
+  u64 pages = 0;
+  for (Area* a = find_above(range.start); a != nullptr && a->start < range.end;
+       a = AreaTree::next(a)) {
+    if (a->accounted()) pages += intersection(a->range(), range).pages().v;
+  }
+  return pages;
+}
+
+u64 AddressSpace::mapped_pages(VpnRange range) {
+  u64 pages = 0;
+  for (Area* a = find_above(range.start); a != nullptr && a->start < range.end;
+       a = AreaTree::next(a)) {
+    pages += intersection(a->range(), range).pages().v;
+  }
+  return pages;
+}
+
+// What limits say about a new area at `place`. Nothing has changed yet.
+Status AddressSpace::check_new(const MapParams& params, VpnRange place) {
+  const u64 replaced = params.fixed ? mapped_pages(place) : 0;
+  if (total_vm_.v - replaced + place.pages().v > limits_.as.v) return Error::no_memory;
+  if (tree_.size() > limits_.map_count) return Error::no_memory;
+  const bool accounted =
+      !params.shared && !params.noreserve && !params.foreign && allows(params.prot, Prot::write);
+  if (accounted) {
+    const u64 freed = params.fixed ? accounted_pages(place) : 0;
+    const u64 pages = place.pages().v;
+    SPW_TRY(mm_->commit.allows(PageCount(
+        mm_->commit.mode() == CommitMode::never && pages > freed ? pages - freed : pages)));
+  }
+  return kOk;
+}
+
+// Taking the range out of the middle of an area leaves one area more.
+Status AddressSpace::check_split(VpnRange range) const {
+  const Area* area = tree_.floor(range.start.v);
+  const bool middle = area != nullptr && area->start < range.start && area->end > range.end;
+  return middle && tree_.size() >= limits_.map_count ? Status(Error::no_memory) : kOk;
+}
+
 Result<Vpn> AddressSpace::map(const MapParams& params) {
   const u64 pages = params.range.pages().v;
   if (pages == 0) return Error::invalid;
   if (pages > range_.pages().v) return Error::no_memory;
-  if (!params.noreserve && params.prot != Prot::none && pages > commit_max_.v) {
-    return Error::no_memory;
-  }
   VpnRange place = params.range;
   if (params.fixed) {
     if (place.start < range_.start || place.end > range_.end) return Error::no_memory;
@@ -228,6 +340,7 @@ Result<Vpn> AddressSpace::map(const MapParams& params) {
     SPW_TRY_ASSIGN(start, find_gap(pages, params.range.start));
     place = {start, start + pages};
   }
+  SPW_TRY(check_new(params, place));
   SPW_TRY(reserve_areas(3));
   // The machine's part first: it can refuse. Pages that are still there go with the new
   // protection, which is the machine's truth from here on.
@@ -242,9 +355,18 @@ Result<Vpn> AddressSpace::map(const MapParams& params) {
   area->start = place.start;
   area->end = place.end;
   area->prot = params.prot;
+  area->may = params.may;
   area->locked = params.locked;
   area->noreserve = params.noreserve;
   area->foreign = params.foreign;
+  area->shared = params.shared;
+  area->may_share = params.may_share;
+  area->growsdown = params.growsdown;
+  area->stack = params.stack;
+  area->executable = params.executable;
+  area->mapping = params.mapping;
+  area->ops = params.ops;
+  area->pgoff = params.pgoff;
   insert(area);
   merge_around(place);
   mm_->observer.event(EventKind::space_mmap, place.start.v, pages);
@@ -253,6 +375,7 @@ Result<Vpn> AddressSpace::map(const MapParams& params) {
 
 Status AddressSpace::unmap(VpnRange range) {
   if (range.empty()) return Error::invalid;
+  SPW_TRY(check_split(range));
   SPW_TRY(reserve_areas(2));
   if (has_hard_areas(range)) {
     SPW_TRY(mm_->machine.mmu.protect(id_, addr_of(range.start), range.pages(), Prot::none));
@@ -270,12 +393,16 @@ Result<VirtAddr> AddressSpace::brk(VirtAddr wanted) {
   const Vpn new_end = brk_start_ + pages_for(wanted.v - addr_of(brk_start_).v).v;
   if (new_end > old_end) {
     const VpnRange growth{old_end, new_end};
+    if (new_end.v - brk_start_.v > limits_.data.v) return brk_;
     const Area* overlap = find_above(growth.start);
-    if (overlap != nullptr && overlap->start < growth.end) return brk_;
+    const Vpn needed = brk_gap_ ? growth.end + 1 : growth.end;
+    if (overlap != nullptr && overlap->start < needed) return brk_;
+    if (lock_future_ && locked_vm_ + growth.pages() > limits_.memlock) return brk_;
     MapParams params;
     params.range = growth;
     params.prot = Prot::read_write;
     params.fixed = true;
+    params.locked = lock_future_;
     const Result<Vpn> mapped = map(params);
     if (!mapped.ok()) {
       if (mapped.error() == Error::wait) return Error::wait;
@@ -290,6 +417,42 @@ Result<VirtAddr> AddressSpace::brk(VirtAddr wanted) {
   }
   brk_ = wanted;
   return brk_;
+}
+
+Status AddressSpace::expand_stack(Area* area, Vpn vpn) {
+  SPW_ASSERT(area->growsdown && vpn < area->start);
+  const WalkScope walk(mm_->observer.walk, "expand_stack", "to {a:x}", addr_of(vpn).v);
+  const PageCount grow(area->start.v - vpn.v);
+  if (area->end.v - vpn.v > limits_.stack.v) {
+    mm_->observer.step("RLIMIT_STACK is {a} pages, {b} would be needed: refused", limits_.stack.v,
+                       area->end.v - vpn.v);
+    return Error::no_memory;
+  }
+  if (total_vm_ + grow > limits_.as) {
+    mm_->observer.step("RLIMIT_AS is {a} pages: refused", limits_.as.v);
+    return Error::no_memory;
+  }
+  if (area->locked && locked_vm_ + grow > limits_.memlock) {
+    mm_->observer.step("RLIMIT_MEMLOCK is {a} pages: refused", limits_.memlock.v);
+    return Error::no_memory;
+  }
+  const Area* below = AreaTree::prev(area);
+  const Vpn lowest = below == nullptr ? range_.start : below->end;
+  const u64 guard = below == nullptr || below->growsdown || below->prot == Prot::none
+                        ? 0
+                        : limits_.stack_guard_gap.v;
+  if (vpn.v < lowest.v + guard) {
+    mm_->observer.step("the area below ends at {a:x}, {b} guard pages: refused", addr_of(lowest).v,
+                       guard);
+    return Error::no_memory;
+  }
+  if (area->accounted()) SPW_TRY(mm_->commit.allows(grow));
+  if (area->mapping != nullptr) area->pgoff -= grow.v;
+  area->start = vpn;
+  resized(*area, static_cast<i64>(grow.v));
+  update_gap(area);
+  mm_->observer.step("vm_start moves down by {a} pages, total_vm is {b}", grow.v, total_vm_.v);
+  return kOk;
 }
 
 bool AddressSpace::validate() const {

@@ -224,7 +224,7 @@ TEST(AddressSpace, errors_of_each_call) {
   params.fixed = true;
   params.range = {kSpaceRange.end - 1, kSpaceRange.end + 1};
   EXPECT_EQ(bed.space->map(params).error(), Error::no_memory) << "outside";
-  bed.space->set_commit_max(PageCount(50));
+  bed.commit.set(CommitMode::heuristic, PageCount(50));
   params.fixed = false;
   params.range = {Vpn(0), Vpn(51)};
   EXPECT_EQ(bed.space->map(params).error(), Error::no_memory) << "obvious overcommit";
@@ -277,7 +277,7 @@ TEST(AddressSpace, row_17_and_18_brk_moves_by_bytes_and_stops_at_its_limits) {
   EXPECT_EQ(s.brk(base + 10 * kPageSize).value(), base + 10 * kPageSize);
   EXPECT_EQ(s.brk(base + 10 * kPageSize + 1).value(), base + 10 * kPageSize);
   // No room for its records or its commit.
-  s.set_commit_max(PageCount(5));
+  bed.commit.set(CommitMode::heuristic, PageCount(5));
   (void)s.brk(base);
   EXPECT_EQ(s.brk(base + 6 * kPageSize).value(), base);
   EXPECT_TRUE(s.validate());

@@ -1,10 +1,15 @@
 // What the rooms above swap share: the one set of lower rooms that a System is made of.
 #pragma once
 
+#include "pagecache/page_cache.h"
 #include "slab/object_cache.h"
+#include "space/commit.h"
+#include "space/rmap.h"
 #include "swap/swap.h"
 
 namespace spillway {
+
+class SpaceTable;
 
 struct MmContext {
   Machine& machine;
@@ -14,10 +19,22 @@ struct MmContext {
   Reclaimer& reclaimer;
   const Observer& observer;
   ObjectCache& areas;
+  Rmap& rmap;
+  PageCache& cache;
+  Commit& commit;
+  SpaceTable* spaces = nullptr;  // set by SpaceTable::init
 };
 
-// Gives a resident page of a program up: frees its frame and its clean copy on disk. The page is
-// unmapped from the machine already, its table entry is or will be rewritten by the caller.
+// Gives a resident anonymous page up that nobody maps: it leaves ageing and the swap cache, and
+// its frame is free. The page is unmapped from the machine already.
 void release_user_page(MmContext& mm, Pfn pfn);
+
+// One entry ceased to hold the page: the place leaves the reverse map. `dirty` is the entry's dirty
+// bit. With the last place the page becomes unmapped, or, if no cache holds it, free.
+void forget_mapping(MmContext& mm, Pfn pfn, RmapPlace place, bool dirty);
+
+// A swap entry ceased to exist: its reference of the slot. A page that only the swap cache holds
+// then goes too, at once or when its transfer ends.
+void forget_swap_entry(MmContext& mm, SlotId slot);
 
 }  // namespace spillway

@@ -56,6 +56,10 @@ struct SpaceBed : SwapBed {
   explicit SpaceBed(const SimConfig& config, u64 pool = 512) : SwapBed(config) {
     allocator.set_reclaimer(ageing);
     areas.init(allocator, frames, machine().frames, "area", sizeof(Area));
+    rmap.init(allocator, frames, machine().frames);
+    cache.init(machine(), allocator, frames, observer);
+    cache.set_reclaimer(ageing);
+    swap.set_reclaimer(ageing);
     EXPECT_TRUE(swap.init(machine(), allocator, frames, observer, PageCount(pool), 1 << 16).ok());
     EXPECT_TRUE(spaces.init(mm).ok());
     ageing.wire(spaces, swap, frames, allocator);
@@ -92,7 +96,7 @@ struct SpaceBed : SwapBed {
     machine().mmu.map(space->id(), addr_of(vpn), pfn, 1, prot);
     frames.transition(pfn, PageState::isolated, PageState::mapped);
     frames[pfn].owner = PageOwner::user;
-    frames[pfn].set_rmap(space->id(), vpn);
+    rmap.add(pfn, {space->id(), vpn});
     space->table().store(pte, Pte::present(pfn, prot));
   }
   void unmap_page(Vpn vpn) { ageing.page_cold(space->table().get(vpn).pfn()); }
@@ -147,9 +151,12 @@ struct SpaceBed : SwapBed {
 
   SpaceReclaimer ageing{allocator};
   ObjectCache areas;
+  Rmap rmap;
+  PageCache cache;
+  Commit commit;
   Swap swap;
   SpaceTable spaces;
-  MmContext mm{machine(), frames, allocator, swap, ageing, observer, areas};
+  MmContext mm{machine(), frames, allocator, swap, ageing, observer, areas, rmap, cache, commit};
   AddressSpace* space = nullptr;
 };
 

@@ -6,6 +6,7 @@ namespace spillway {
 
 Status SpaceTable::init(MmContext& mm) {
   mm_ = &mm;
+  mm.spaces = this;
   spaces_ = static_cast<AddressSpace*>(
       mm.machine.boot.alloc(kSpacesMax * sizeof(AddressSpace), alignof(AddressSpace)));
   if (spaces_ == nullptr) return Error::no_memory;
@@ -34,11 +35,20 @@ AddressSpace* SpaceTable::find(SpaceId id) {
   return &spaces_[id.v];
 }
 
-Pte* SpaceTable::entry_of(Pfn pfn) {
-  const Page& page = mm_->frames[pfn];
-  Pte* pte = at(page.rmap_space()).table().find(page.rmap_vpn());
+Pte* SpaceTable::entry_at(RmapPlace place) {
+  Pte* pte = at(place.space).table().find(place.vpn);
   SPW_ASSERT(pte != nullptr);
   return pte;
+}
+
+bool SpaceTable::locked_by_area(Pfn pfn) {
+  bool locked = false;
+  mm_->rmap.for_each(pfn, [&](RmapPlace place) {
+    const Area* area = at(place.space).find(place.vpn);
+    locked = area != nullptr && area->locked;
+    return !locked;
+  });
+  return locked;
 }
 
 // Unmaps pages that lie at consecutive addresses of one area.
@@ -72,26 +82,129 @@ u32 SpaceTable::unmap_run(const Pfn* pfns, u32 count, bool* unmapped) {
   return run;
 }
 
+// As unmap_run for a page with several places: each present entry becomes a soft one.
+bool SpaceTable::soft_unmap_shared(Pfn pfn) {
+  bool all = true;
+  mm_->rmap.for_each(pfn, [&](RmapPlace place) {
+    Pte* pte = entry_at(place);
+    if (!pte->is(Pte::Kind::present)) return true;
+    AddressSpace& space = at(place.space);
+    const Area* area = space.find(place.vpn);
+    if (mm_->machine.mmu.unmap(space.id(), addr_of(place.vpn), &pfn, 1, area->prot) == 0) {
+      all = false;
+      return false;
+    }
+    space.table().store(pte, Pte::unmapped(pfn));
+    return true;
+  });
+  if (!all) {
+    mm_->observer.count(Counter::pgrotated);
+    return false;
+  }
+  mm_->frames.transition(pfn, PageState::mapped, PageState::unmapped);
+  mm_->observer.event(EventKind::reclaim_unmap, pfn.v, mm_->rmap.first(pfn).vpn.v);
+  return true;
+}
+
 void SpaceTable::unmap_pages(const Pfn* pfns, u32 count, bool* unmapped) {
-  for (u32 i = 0; i < count;) i += unmap_run(pfns + i, count - i, unmapped + i);
+  for (u32 i = 0; i < count;) {
+    if ((mm_->frames[pfns[i]].rmap & Page::kRmapChain) != 0) {
+      unmapped[i] = soft_unmap_shared(pfns[i]);
+      ++i;
+    } else {
+      i += unmap_run(pfns + i, count - i, unmapped + i);
+    }
+  }
 }
 
 void SpaceTable::replace_by_slot(Pfn pfn, SlotId slot) {
   Page& page = mm_->frames[pfn];
-  Pte* pte = entry_of(pfn);
-  SPW_ASSERT(pte->is(Pte::Kind::unmapped) && pte->pfn() == pfn);
-  at(page.rmap_space()).table().store(pte, Pte::swapped(slot));
-  page.clear_rmap();
+  bool first = true;
+  while (page.mapcount > 0) {
+    const RmapPlace place = mm_->rmap.first(pfn);
+    Pte* pte = entry_at(place);
+    SPW_ASSERT(pte->is(Pte::Kind::unmapped) && pte->pfn() == pfn);
+    at(place.space).table().store(pte, Pte::swapped(slot));
+    mm_->rmap.remove(pfn, place);
+    if (!first) mm_->swap.get(slot);
+    first = false;
+  }
 }
 
-UnmapOutcome SpaceTable::try_to_unmap(Pfn) { SPW_PANIC("no shared frames yet"); }
+UnmapOutcome SpaceTable::try_to_unmap(Pfn pfn) {
+  Page& page = mm_->frames[pfn];
+  const WalkScope walk(mm_->observer.walk, "try_to_unmap", "frame {a}, {b} mappings", pfn.v,
+                       page.mapcount);
+  if (locked_by_area(pfn)) {
+    mm_->observer.step("a locked area maps it: it stays");
+    return UnmapOutcome::locked;
+  }
+  SPW_ASSERT(page.in_page_cache() || page.in_swap_cache());
+  while (page.mapcount > 0) {
+    const RmapPlace place = mm_->rmap.first(pfn);
+    if (!unmap_one(pfn, place)) {
+      mm_->observer.step("somebody holds it: it stays");
+      return UnmapOutcome::held;
+    }
+  }
+  if (page.state == PageState::mapped) {
+    mm_->frames.transition(pfn, PageState::mapped, PageState::unmapped);
+  }
+  return UnmapOutcome::unmapped;
+}
+
+bool SpaceTable::unmap_one(Pfn pfn, RmapPlace place) {
+  Page& page = mm_->frames[pfn];
+  AddressSpace& space = at(place.space);
+  Pte* pte = entry_at(place);
+  const Pte entry = *pte;
+  SPW_ASSERT(entry.resident() && entry.pfn() == pfn);
+  if (entry.is(Pte::Kind::present)) {
+    const Area* area = space.find(place.vpn);
+    if (mm_->machine.mmu.unmap(space.id(), addr_of(place.vpn), &pfn, 1, area->prot) == 0) {
+      mm_->observer.count(Counter::pgrotated);
+      return false;
+    }
+    if (entry.dirty()) {
+      if (page.in_page_cache()) {
+        mm_->cache.set_dirty(pfn);
+      } else {
+        page.set(PageFlag::dirty);
+      }
+    }
+  }
+  if (page.in_page_cache()) {
+    space.table().store(pte, Pte{});
+  } else {
+    mm_->swap.get(page.slot);
+    space.table().store(pte, Pte::swapped(page.slot));
+  }
+  mm_->rmap.remove(pfn, place);
+  mm_->observer.event(EventKind::reclaim_unmap, pfn.v, place.vpn.v);
+  return true;
+}
+
+void SpaceTable::unmap_mapping(Mapping& mapping, u32 first) {
+  for (Area* a = mapping.areas; a != nullptr; a = a->share_next) {
+    const u64 end_index = a->pgoff + a->pages().v;
+    if (end_index <= first) continue;
+    const u64 skip = a->pgoff >= first ? 0 : first - a->pgoff;
+    a->space->zap({a->start + skip, a->end}, a->prot);
+  }
+}
 
 bool SpaceTable::test_and_clear_young(Pfn pfn) {
   if (!mm_->machine.features.accessed_bit) return false;
-  Pte* pte = entry_of(pfn);
-  if (!pte->accessed()) return false;
-  *pte = pte->with_accessed(false);
-  return true;
+  bool young = false;
+  mm_->rmap.for_each(pfn, [&](RmapPlace place) {
+    Pte* pte = entry_at(place);
+    if (pte->is(Pte::Kind::present) && pte->accessed()) {
+      young = true;
+      *pte = pte->with_accessed(false);
+    }
+    return true;
+  });
+  return young;
 }
 
 }  // namespace spillway

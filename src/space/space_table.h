@@ -35,12 +35,23 @@ class SpaceTable final : public Mapper {
   void replace_by_slot(Pfn pfn, SlotId slot) override;
   UnmapOutcome try_to_unmap(Pfn pfn) override;
   bool test_and_clear_young(Pfn pfn) override;
-  // The entry that maps the page (which has a reverse mapping).
-  Pte* entry_of(Pfn pfn);
+  // The entry at a place of a reverse map.
+  Pte* entry_at(RmapPlace place);
+  // Whether an area with VM_LOCKED maps the page.
+  bool locked_by_area(Pfn pfn);
+  // Takes every entry of the mapping's pages from `first` on away, private copies included, as
+  // truncation must (unmap_mapping_range).
+  void unmap_mapping(Mapping& mapping, u32 first);
 
  private:
   u32 unmap_run(const Pfn* pfns, u32 count, bool* unmapped);
+  bool soft_unmap_shared(Pfn pfn);
 
+ public:
+  // Takes one entry of a page in a cache away, as try_to_unmap does with all. False: held.
+  bool unmap_one(Pfn pfn, RmapPlace place);
+
+ private:
   MmContext* mm_ = nullptr;
   AddressSpace* spaces_ = nullptr;
   bool used_[kSpacesMax] = {};

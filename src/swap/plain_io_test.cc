@@ -506,8 +506,8 @@ class PlainModelTest : public PlainTest {
   using Iterator = std::map<u32, Model::Entry>::iterator;
 
   Iterator any() {
-    const auto it = model_.slots.lower_bound(
-        static_cast<u32>(prng_.between(SlotId(1, 0).v, SlotId(1, 600).v)));
+    const auto it =
+        model_.slots.lower_bound(static_cast<u32>(prng_.between(SlotId(1, 0).v, SlotId(1, 600).v)));
     return it == model_.slots.end() ? model_.slots.begin() : it;
   }
   void forget_if_dead(Iterator it) {
@@ -621,8 +621,7 @@ class PlainModelTest : public PlainTest {
     }
     ASSERT_EQ(swap_->areas().used(), model_.slots.size());
     ASSERT_EQ(swap_->cached_pages().v, cached);
-    ASSERT_EQ(swap_->areas().free_pages().v + model_.slots.size(),
-              swap_->areas().total_pages().v);
+    ASSERT_EQ(swap_->areas().free_pages().v + model_.slots.size(), swap_->areas().total_pages().v);
   }
 
   Model model_;

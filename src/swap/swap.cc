@@ -88,7 +88,8 @@ Result<Place> Swap::append(SlotId slot, const Encoded& object) {
 }
 
 Result<SlotId> Swap::store(Pfn pfn) {
-  if (!has_tiers()) return Error::no_space;
+  // Without tiers, pages of one value can still go; where there are plain areas, those are asked.
+  if (!has_tiers() && has_plain()) return Error::no_space;
   Page& page = (*frames_)[pfn];
   const u8* bytes = machine_->frames.bytes(pfn);
   SlotId id = page.slot;

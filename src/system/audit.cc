@@ -13,21 +13,29 @@ AuditReport bad(const char* what, u64 left = 0, u64 right = 0) {
 }  // namespace
 
 AuditReport SystemImpl::audit_frames() {
-  u64 by_owner[kPageOwnerCount] = {};
   u64 by_state[kPageStateCount] = {};
   u64 by_queue[kPageQueueCount] = {};
   for (u32 i = 0; i < frames.count().v; ++i) {
     const Page& page = frames[Pfn(i)];
     ++by_state[static_cast<u8>(page.state)];
-    ++by_owner[static_cast<u8>(page.owner)];
     ++by_queue[static_cast<u8>(page.queue)];
     const bool aged = page.state == PageState::mapped || page.state == PageState::unmapped;
-    if (aged != (page.queue != PageQueue::none)) return bad("I3 page on wrong queue", i);
-    if (aged && page.rmap == 0) return bad("resident page without reverse map", i);
+    const bool queued = page.queue != PageQueue::none;
+    if (queued && !aged) return bad("I3 page on a queue that is not aged", i);
+    if (aged && queued != reclaim.must_be_queued(page)) return bad("I3 page on wrong queue", i);
+    if (page.state == PageState::mapped && page.mapcount == 0) return bad("I4 mapped nowhere", i);
+    if (aged && page.mapcount == 0 && page.count() == 0 && !page.has(PageFlag::writeback)) {
+      return bad("resident page that nobody holds", i);
+    }
+    if (!aged && page.state != PageState::reading && page.count() != 0) {
+      return bad("I2 page in use has no content", i, page.count());
+    }
     if (page.state == PageState::isolated) return bad("frame left isolated", i);
+    if (queued && (page.queue == PageQueue::locked) && !spaces.locked_by_area(Pfn(i))) {
+      return bad("I14 locked by no area", i);
+    }
   }
   const auto state = [&](PageState s) { return by_state[static_cast<u8>(s)]; };
-  const auto owner = [&](PageOwner o) { return by_owner[static_cast<u8>(o)]; };
   const u64 online = frames.count().v - state(PageState::offline);
   if (online != allocator.online().v) return bad("I1 online", online, allocator.online().v);
   const u64 free_frames = state(PageState::free) + state(PageState::pcp);
@@ -39,18 +47,69 @@ AuditReport SystemImpl::audit_frames() {
   if (free_frames + allocated + state(PageState::reserved) != online) {
     return bad("I1 sum", free_frames + allocated, online);
   }
+  for (u32 q = 1; q < kPageQueueCount; ++q) {
+    const u64 size = reclaim.queue_size(static_cast<PageQueue>(q));
+    if (by_queue[q] != size) return bad("I3 queue counts", by_queue[q], size);
+  }
+  return audit_owners();
+}
+
+AuditReport SystemImpl::audit_owners() {
+  u64 by_owner[kPageOwnerCount] = {};
+  for (u32 i = 0; i < frames.count().v; ++i) {
+    ++by_owner[static_cast<u8>(frames[Pfn(i)].owner)];
+  }
+  const auto owner = [&](PageOwner o) { return by_owner[static_cast<u8>(o)]; };
   u64 tables = 0;
   spaces.for_each([&](AddressSpace& space) { tables += space.table().tables(); });
   if (tables != owner(PageOwner::table)) return bad("tables", tables, owner(PageOwner::table));
-  if (areas.slabs() != owner(PageOwner::slab)) return bad("slabs", areas.slabs());
+  const u64 slabs = areas.slabs() + rmap.nodes().slabs() + cache.nodes().slabs();
+  if (slabs != owner(PageOwner::slab)) return bad("slabs", slabs, owner(PageOwner::slab));
   if (swap.meta_frames() != owner(PageOwner::swap_meta)) return bad("slot chunks");
   if (owner(PageOwner::pool) < swap.pool().frames_used().v) return bad("pool frames");
-  const ThreeQueue& queues = reclaim.queues();
-  const auto queue = [&](PageQueue q) { return by_queue[static_cast<u8>(q)]; };
-  if (queue(PageQueue::probation) != queues.probation() ||
-      queue(PageQueue::main) != queues.main() || queue(PageQueue::locked) != queues.locked() ||
-      queue(PageQueue::unmapped) != queues.unmapped()) {
-    return bad("I3 queue counts");
+  const u64 cached = owner(PageOwner::file) + owner(PageOwner::shmem);
+  if (cached != cache.pages()) return bad("page cache", cached, cache.pages());
+  return kGood;
+}
+
+// I10-I15 for one entry.
+AuditReport SystemImpl::audit_entry(AddressSpace& space, Vpn vpn, Pte entry) {
+  const Area* area = space.find(vpn);
+  if (area == nullptr || area->foreign) return bad("I11 entry outside areas", vpn.v);
+  if (entry.is(Pte::Kind::present)) {
+    const Pte most = Pte::present(entry.pfn(), area->prot);
+    const bool exact = entry.writable() == most.writable() &&
+                       entry.executable() == most.executable() && area->prot != Prot::none;
+    const bool more = (entry.writable() && !most.writable()) ||
+                      (entry.executable() && !most.executable()) ||
+                      entry.protnone() != most.protnone();
+    if (machine.features.shared_frames ? more : !exact) {
+      return bad("I12 entry grants other than its area", vpn.v);
+    }
+  }
+  if (entry.is(Pte::Kind::swapped) && swap.find_slot(entry.slot()) == nullptr) {
+    return bad("entry names no slot", vpn.v, entry.slot().v);
+  }
+  if (!entry.resident()) return kGood;
+  const Page& page = frames[entry.pfn()];
+  if (!rmap.has(entry.pfn(), {space.id(), vpn})) {
+    return bad("I4 reverse map differs from entry", vpn.v, entry.pfn().v);
+  }
+  const bool present = entry.is(Pte::Kind::present);
+  if (present && page.state != PageState::mapped) return bad("entry and page state", vpn.v);
+  if (!present && page.mapcount == 1 && page.state != PageState::unmapped) {
+    return bad("soft entry and page state", vpn.v);
+  }
+  const bool anonymous = page.owner == PageOwner::user;
+  if (!anonymous && mapping_of(page) != area->mapping) return bad("I22 foreign page", vpn.v);
+  if (!anonymous && page.index != area->index_of(vpn)) return bad("I22 wrong page", vpn.v);
+  if (anonymous && area->shared) return bad("I22 private page in a shared area", vpn.v);
+  const bool writable_private = present && entry.writable() && !area->shared;
+  if (writable_private && (page.mapcount > 1 || !anonymous)) {
+    return bad("I13 shared private page is writable", vpn.v, entry.pfn().v);
+  }
+  if (present && area->locked && page.queue != PageQueue::locked) {
+    return bad("I14 locked page", vpn.v, entry.pfn().v);
   }
   return kGood;
 }
@@ -58,50 +117,24 @@ AuditReport SystemImpl::audit_frames() {
 AuditReport SystemImpl::audit_entries() {
   AuditReport report = kGood;
   u64 resident = 0;
+  u64 total_vm = 0;
   spaces.for_each([&](AddressSpace& space) {
     if (!space.validate()) report = bad("I9 areas", space.id().v);
+    total_vm += space.total_vm().v;
     PageTable::Span span;
     for (Vpn at{0}; space.table().next_span(at, kVpnEnd, &span); at = span.start + span.count) {
       for (u32 i = 0; i < span.count; ++i) {
         const Pte entry = span.ptes[i];
         if (entry.none()) continue;
-        const Vpn vpn = span.start + i;
-        const Area* area = space.find(vpn);
-        if (area == nullptr || area->foreign) {
-          report = bad("I11 entry outside areas", vpn.v);
-          continue;
-        }
-        if (entry.is(Pte::Kind::present)) {
-          const Pte expected = Pte::present(entry.pfn(), area->prot);
-          if (entry.writable() != expected.writable() ||
-              entry.executable() != expected.executable() || area->prot == Prot::none) {
-            report = bad("I12 entry grants other than its area", vpn.v);
-          }
-        }
-        if (entry.resident()) {
-          ++resident;
-          const Page& page = frames[entry.pfn()];
-          const PageState want =
-              entry.is(Pte::Kind::present) ? PageState::mapped : PageState::unmapped;
-          if (page.state != want || page.owner != PageOwner::user) {
-            report = bad("entry and page state differ", vpn.v, entry.pfn().v);
-          }
-          if (page.rmap_space() != space.id() || page.rmap_vpn() != vpn) {
-            report = bad("reverse map differs from entry", vpn.v, entry.pfn().v);
-          }
-          const bool locked = page.queue == PageQueue::locked;
-          if (entry.is(Pte::Kind::present) && locked != area->locked) {
-            report = bad("I14 locked page", vpn.v, entry.pfn().v);
-          }
-        }
-        if (entry.is(Pte::Kind::swapped) && swap.find_slot(entry.slot()) == nullptr) {
-          report = bad("entry names no slot", vpn.v, entry.slot().v);
-        }
+        if (entry.resident()) ++resident;
+        const AuditReport one = audit_entry(space, span.start + i, entry);
+        if (!one.ok) report = one;
       }
     }
   });
-  const u64 queued = reclaim.queues().resident() + reclaim.queues().locked();
-  if (report.ok && resident != queued) report = bad("I10 resident pages", resident, queued);
+  u64 places = 0;
+  for (u32 i = 0; i < frames.count().v; ++i) places += frames[Pfn(i)].mapcount;
+  if (report.ok && resident != places) report = bad("I4 sum of mappings", resident, places);
   return report;
 }
 
@@ -111,7 +144,14 @@ AuditReport SystemImpl::audit_slots() {
   u64 references = 0;
   u64 holders = 0;
   AuditReport report = kGood;
-  swap.for_each_slot([&](SlotId, const Slot& slot) { references += slot.word.refs(); });
+  bool sticky = false;
+  swap.for_each_slot([&](SlotId, const Slot& slot) {
+    references += slot.word.refs();
+    if (slot.word.refs() == SlotWord::kRefsMax) sticky = true;
+  });
+  if (machine.features.shared_frames) {
+    shmem.for_each([&](ShmObject& object) { holders += object.mapping.nr_swapped; });
+  }
   spaces.for_each([&](AddressSpace& space) {
     PageTable::Span span;
     for (Vpn at{0}; space.table().next_span(at, kVpnEnd, &span); at = span.start + span.count) {
@@ -129,7 +169,25 @@ AuditReport SystemImpl::audit_slots() {
     if (slot != nullptr && slot->cache_pfn != i) report = bad("I17 swap cache", i, slot->cache_pfn);
     if (page.in_page_cache()) report = bad("I18 page in two caches", i);
   }
-  if (report.ok && references != holders) report = bad("I16 slot references", references, holders);
+  if (report.ok && !sticky && references != holders)
+    report = bad("I16 slot references", references, holders);
+  return report;
+}
+
+AuditReport SystemImpl::audit_caches() {
+  if (!machine.features.shared_frames) return kGood;
+  AuditReport report = kGood;
+  for (u32 i = 0; i < FileStore::kFilesMax; ++i) {
+    const Inode* inode = files.at(i);
+    if (inode != nullptr && !cache.validate(inode->mapping)) report = bad("I22 file", i);
+  }
+  shmem.for_each([&](ShmObject& object) {
+    if (!cache.validate(object.mapping)) report = bad("I25 shared memory", object.id);
+    u64 areas_now = 0;
+    for (const Area* a = object.mapping.areas; a != nullptr; a = a->share_next) ++areas_now;
+    if (areas_now != object.areas) report = bad("attach count", areas_now, object.areas);
+  });
+  if (!files.validate()) report = bad("files");
   return report;
 }
 
@@ -137,10 +195,13 @@ AuditReport SystemImpl::audit() {
   AuditReport report = audit_frames();
   if (report.ok) report = audit_entries();
   if (report.ok) report = audit_slots();
+  if (report.ok) report = audit_caches();
   if (!report.ok) return report;
   if (!allocator.validate()) return bad("I5 buddy");
-  if (!reclaim.queues().validate()) return bad("I3 queues");
-  if (!areas.validate()) return bad("I27 area cache");
+  if (!reclaim.validate()) return bad("I3 queues");
+  if (!areas.validate() || !rmap.nodes().validate() || !cache.nodes().validate()) {
+    return bad("I27 object caches");
+  }
   if (!swap.validate()) return bad("swap contents");
   return kGood;
 }

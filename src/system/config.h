@@ -42,6 +42,8 @@ struct Config {
   // Whether background_step reclaims up to the high watermark when few frames are free. Off where
   // unmapping from another CPU costs more than it saves (HOST.md 2.2).
   bool background_reclaim = true;
+  // Which of Machine::block_devices holds files; none by default.
+  u32 file_device = ~u32{0};
   // Limit of mlock in pages (RLIMIT_MEMLOCK).
   PageCount mlock_max{2048};
 };

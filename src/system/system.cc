@@ -35,16 +35,6 @@ bool in_space(const AddressSpace& space, VpnRange range) {
   return range.start >= space.range().start && range.end <= space.range().end;
 }
 
-// Programs keep so many pages whatever the background work wishes for: a readahead window, so that
-// a page just read for a fault does not leave again before the fault is retried. Smaller machines
-// reclaim only when somebody asks.
-constexpr u64 kKeepResident = FaultHandler::kWindowMax;
-
-bool reclaim_wanted(const SystemImpl& impl) {
-  return impl.config.background_reclaim && impl.allocator.below_low() &&
-         impl.reclaim.queues().resident() >= kKeepResident + PageReclaim::kReclaimMin;
-}
-
 // Frames that others in the budget should get back now.
 u64 give_back_wanted(const SystemImpl& impl) {
   const u64 wanted = impl.machine.frames.quota_wanted_back().v;
@@ -63,6 +53,15 @@ Result<VpnRange> pages_of(VirtAddr addr, u64 length) {
 
 }  // namespace
 
+ReclaimPolicy& SystemImpl::policy_of(const Config& chosen) {
+  switch (chosen.policy) {
+    case Policy::three_queue: break;
+    case Policy::linux24:
+    case Policy::two_list: SPW_PANIC("policy is not built yet");
+  }
+  return three_queue;
+}
+
 Status SystemImpl::boot() {
   const PageCount count = machine.frames.count();
   Page* pages = static_cast<Page*>(machine.boot.alloc(count.v * sizeof(Page), 64));
@@ -73,7 +72,12 @@ Status SystemImpl::boot() {
   frames.init(pages, count);
   allocator.init(machine, frames, observer);
   allocator.set_reclaimer(reclaim);
+  if (config.watermark_high.v != 0) {
+    allocator.set_marks({config.watermark_min, config.watermark_low, config.watermark_high});
+  }
   areas.init(allocator, frames, machine.frames, "area", sizeof(Area));
+  rmap.init(allocator, frames, machine.frames);
+  commit.set(CommitMode::heuristic, config.commit_max);
   // A disk without a pool still needs segments to collect pages in before they are written.
   if (machine.swap_device != nullptr && config.pool_max.v < kPoolMinWithDisk) {
     config.pool_max = PageCount(kPoolMinWithDisk < count.v / 4 ? kPoolMinWithDisk : count.v / 4);
@@ -81,9 +85,22 @@ Status SystemImpl::boot() {
   SPW_TRY(swap.init(machine, allocator, frames, observer, config.pool_max, config.slots_max));
   swap.set_swap_in_sink(fault);
   swap.set_reclaimer(reclaim);
+  cache.init(machine, allocator, frames, observer);
+  cache.set_reclaimer(reclaim);
   SPW_TRY(spaces.init(mm));
-  reclaim.init(machine, frames, allocator, swap, spaces, observer);
-  fault.init(mm, spaces, {config.readahead_min, config.readahead_max, config.fresh_around_max});
+  pageout.init(mm);
+  three_queue.init(pageout, config.background_reclaim);
+  fault.init(
+      mm, spaces,
+      {config.readahead_min, config.readahead_max, config.fresh_around_max, config.page_cluster});
+  if (machine.features.shared_frames) {
+    BlockDevice* disk = config.file_device < machine.block_device_count
+                            ? machine.block_devices[config.file_device]
+                            : nullptr;
+    SPW_TRY(files.init(machine, cache, allocator, frames, observer, disk));
+    file_areas.init(files);
+    SPW_TRY(shmem.init(mm));
+  }
   if (allocator.grow(PageAllocator::kGrowBatch) < System::minimum_frames().v) {
     return Error::no_memory;
   }
@@ -108,7 +125,7 @@ void System::set_counters(Counters& counters) { impl_.observer.counters = &count
 
 Result<SpaceId> System::create_space(VpnRange range, PageCount brk_pages) {
   SPW_TRY_ASSIGN(id, impl_.spaces.create(range, brk_pages));
-  impl_.spaces.at(id).set_commit_max(impl_.config.commit_max);
+  impl_.spaces.at(id).limits().memlock = impl_.config.mlock_max;
   return id;
 }
 
@@ -174,10 +191,6 @@ Result<u64> System::mremap(SpaceId id, const MremapRequest& request) {
   }
   const Area* area = space.find(old_range.start);
   const bool grows_locked = area != nullptr && area->locked && sized.pages() > old_range.pages();
-  if (grows_locked &&
-      space.locked_vm() + (sized.pages() - old_range.pages()) > impl_.config.mlock_max) {
-    return Error::again;
-  }
   SPW_TRY_ASSIGN(start, space.remap(old_range, sized.pages(), request.may_move, request.fixed, to));
   if (grows_locked) {
     // Best effort, as mmap with MAP_LOCKED.
@@ -277,18 +290,12 @@ BackgroundResult System::background_step() {
     const u32 done = allocator.shrink(static_cast<u32>(spare < batch ? spare : batch));
     return {.more = done > 0};
   }
-  if (reclaim_wanted(impl_)) {
-    u64 lack = allocator.marks().high.v - allocator.free_pages().v;
-    if (allocator.grow(static_cast<u32>(lack)) > 0) return {.more = true};
-    const u64 spare = impl_.reclaim.queues().resident() - kKeepResident;
-    if (lack > spare) lack = spare;
-    return {.more = impl_.reclaim.reclaim(PageCount(lack)) == ReclaimOutcome::progress};
-  }
+  if (impl_.reclaim.background_wanted()) return {.more = impl_.reclaim.background_step()};
   return {.more = impl_.swap.background_step()};
 }
 
 bool System::background_wanted() const {
-  if (reclaim_wanted(impl_)) return true;
+  if (impl_.reclaim.background_wanted()) return true;
   return impl_.swap.background_wanted() || give_back_wanted(impl_) > 0;
 }
 
@@ -302,21 +309,21 @@ void System::finish_fork() { impl_.swap.set_quiesced(false); }
 
 Snapshot System::snapshot() const {
   const SystemImpl& s = impl_;
-  const ThreeQueue& queues = s.reclaim.queues();
+  const auto queue = [&](PageQueue q) { return s.reclaim.queue_size(q); };
   Snapshot out{};
   out.frames_total = s.frames.count().v;
   out.frames_online = s.allocator.online().v;
   out.frames_free = s.allocator.free_pages().v;
   out.frames_reserved = s.allocator.reserved().v;
-  out.frames_kernel = s.areas.slabs();
+  out.frames_kernel = s.areas.slabs() + s.rmap.nodes().slabs() + s.cache.nodes().slabs();
   out.frames_pool = s.swap.pool().frames_used().v;
   out.frames_swap_meta = s.swap.meta_frames();
-  out.frames_user = queues.resident() + queues.locked();
-  out.mapped = queues.probation() + queues.main() + queues.locked();
-  out.unmapped = queues.unmapped();
-  out.probation = queues.probation();
-  out.main = queues.main();
-  out.locked = queues.locked();
+  out.probation = queue(PageQueue::probation);
+  out.main = queue(PageQueue::main);
+  out.unmapped = queue(PageQueue::unmapped);
+  out.locked = queue(PageQueue::locked);
+  out.frames_user = s.reclaim.evictable() + out.locked;
+  out.mapped = out.frames_user - out.unmapped;
   out.watermark_min = s.allocator.marks().min.v;
   out.watermark_low = s.allocator.marks().low.v;
   out.watermark_high = s.allocator.marks().high.v;

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "fault/fault_handler.h"
-#include "reclaim/page_reclaim.h"
+#include "reclaim/three_queue_policy.h"
+#include "space/file_map.h"
+#include "space/shmem.h"
 #include "system/system.h"
 
 namespace spillway {
@@ -13,7 +15,8 @@ class SystemImpl {
       : machine(machine_in),
         config(config_in),
         observer{&counters, &trace},
-        mm{machine, frames, allocator, swap, reclaim, observer, areas},
+        reclaim(policy_of(config)),
+        mm{machine, frames, allocator, swap, reclaim, observer, areas, rmap, cache, commit},
         system(*this) {}
 
   Status boot();
@@ -25,17 +28,29 @@ class SystemImpl {
   FrameTable frames;
   PageAllocator allocator;
   ObjectCache areas;
+  Rmap rmap;
+  PageCache cache;
+  Commit commit;
   Swap swap;
+  FileStore files;
+  FileAreas file_areas;
   SpaceTable spaces;
-  PageReclaim reclaim;
+  Shmem shmem;
+  PageOut pageout;
+  ThreeQueuePolicy three_queue;
+  ReclaimPolicy& reclaim;
   FaultHandler fault;
   MmContext mm;
   System system;
 
  private:
+  ReclaimPolicy& policy_of(const Config& config);
   AuditReport audit_frames();
+  AuditReport audit_owners();
   AuditReport audit_entries();
+  AuditReport audit_entry(AddressSpace& space, Vpn vpn, Pte entry);
   AuditReport audit_slots();
+  AuditReport audit_caches();
 };
 
 }  // namespace spillway

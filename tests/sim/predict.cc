@@ -41,6 +41,11 @@ void check_range(const SpaceModel& model, const Op& op, Prediction* p) {
   if (model.any_foreign(range)) p->refuse(Error::not_supported);
 }
 
+// Whether an area's pages count as committed memory: those that the program may write.
+bool accounted(Prot prot, bool noreserve, bool foreign) {
+  return !noreserve && !foreign && allows(prot, Prot::write);
+}
+
 Prediction predict_mmap(const SpaceModel& model, const Setup& setup, const Op& op) {
   Prediction p;
   const u64 pages = pages_for(op.len).v;
@@ -49,7 +54,8 @@ Prediction predict_mmap(const SpaceModel& model, const Setup& setup, const Op& o
   if (op.len == 0) p.refuse(Error::invalid);
   if (fixed && !aligned(op.at)) p.refuse(Error::invalid);
   if (pages > model.pages()) p.refuse(Error::no_memory);
-  if (reserve && op.prot != Prot::none && pages > setup.commit_max) p.refuse(Error::no_memory);
+  const bool counts = accounted(op.prot, !reserve, (op.flags & kFlagForeign) != 0);
+  if (counts && pages > setup.commit_max) p.refuse(Error::no_memory);
   if ((op.flags & kFlagLocked) != 0 && model.locked_vm() + pages > setup.mlock_max) {
     p.refuse(Error::again);
   }
@@ -85,8 +91,8 @@ Prediction predict_mremap(const SpaceModel& model, const Setup& setup, const Op&
                           model.locked_vm() + new_pages - old.pages() > setup.mlock_max;
   if (over_mlock) p.refuse(Error::again);
   if (!p.success || new_pages <= old.pages()) return p;
-  if (!area->kind.noreserve && new_pages > setup.commit_max) p.also(Error::no_memory);
-  if (!area->kind.noreserve && new_pages > setup.commit_max && !fixed) p.success = false;
+  const bool counts = accounted(area->kind.prot, area->kind.noreserve, area->kind.foreign);
+  if (counts && new_pages - old.pages() > setup.commit_max) p.refuse(Error::no_memory);
   if (fixed) return p;
   const PageRange growth{old.end, old.first + new_pages};
   const bool in_place = growth.end <= model.pages() && model.is_free(growth);
@@ -130,7 +136,19 @@ Prediction predict(const SpaceModel& model, const Setup& setup, const Op& op) {
     case OpKind::munmap:
       if (!aligned(op.at) || op.len == 0 || !in_space(model, range)) p.refuse(Error::invalid);
       return p;
-    case OpKind::mprotect:
+    case OpKind::mprotect: {
+      if (!aligned(op.at)) p.refuse(Error::invalid);
+      if (op.len != 0) check_range(model, op, &p);
+      u64 more = 0;
+      for (const ModelArea& a : model.areas_in(range)) {
+        if (accounted(a.kind.prot, a.kind.noreserve, a.kind.foreign)) continue;
+        if (accounted(op.prot, a.kind.noreserve, a.kind.foreign)) {
+          more += a.range.clip(range).pages();
+        }
+      }
+      if (more > setup.commit_max) p.refuse(Error::no_memory);
+      return p;
+    }
     case OpKind::mincore:
       if (!aligned(op.at)) p.refuse(Error::invalid);
       if (op.len != 0) check_range(model, op, &p);

@@ -1,23 +1,77 @@
-#include "reclaim/page_reclaim.h"
+#include "reclaim/three_queue_policy.h"
 
 namespace spillway {
 
-void PageReclaim::init(Machine& machine, FrameTable& frames, PageAllocator& allocator, Swap& swap,
-                       Mapper& mapper, const Observer& observer) {
-  machine_ = &machine;
-  frames_ = &frames;
-  allocator_ = &allocator;
-  swap_ = &swap;
-  mapper_ = &mapper;
-  observer_ = &observer;
-  queues_.init(frames, observer);
+void ThreeQueuePolicy::init(PageOut& pageout, bool background) {
+  pageout_ = &pageout;
+  MmContext& mm = pageout.mm();
+  frames_ = &mm.frames;
+  allocator_ = &mm.allocator;
+  swap_ = &mm.swap;
+  mapper_ = mm.spaces;
+  observer_ = &mm.observer;
+  background_ = background;
+  queues_.init(mm.frames, mm.observer);
 }
 
-void PageReclaim::page_added(Pfn pfn, Arrival arrival, u32 shadow) {
+// A page of a cache may be on its way out, or locked, when it is found again.
+void ThreeQueuePolicy::page_touched(Pfn pfn) {
+  const PageQueue queue = (*frames_)[pfn].queue;
+  if (queue != PageQueue::none && queue != PageQueue::locked) queues_.touched(pfn);
+}
+
+void ThreeQueuePolicy::page_removed(Pfn pfn) {
+  if ((*frames_)[pfn].queue != PageQueue::none) queues_.remove(pfn);
+}
+
+void ThreeQueuePolicy::page_unmapped(Pfn pfn) {
+  const PageQueue queue = (*frames_)[pfn].queue;
+  if (queue != PageQueue::probation && queue != PageQueue::main) return;
+  queues_.remove(pfn);
+  queues_.add_unmapped(pfn);
+}
+
+void ThreeQueuePolicy::page_written(Pfn pfn, Status status) {
+  Page& page = (*frames_)[pfn];
+  if (page.test_and_clear(PageFlag::free_after_io) && page.mapcount == 0 && page.in_swap_cache() &&
+      !swap_->shared(pfn)) {
+    release_user_page(pageout_->mm(), pfn);
+    return;
+  }
+  // It was written in order to leave.
+  if (status.ok() && page.queue == PageQueue::unmapped) {
+    (void)pageout_->free_clean(pfn, queues_.note_evicted());
+  }
+}
+
+bool ThreeQueuePolicy::background_wanted() const {
+  return background_ && allocator_->below_low() &&
+         queues_.resident() >= kKeepResident + kReclaimMin;
+}
+
+bool ThreeQueuePolicy::background_step() {
+  u64 lack = allocator_->marks().high.v - allocator_->free_pages().v;
+  if (allocator_->grow(static_cast<u32>(lack)) > 0) return true;
+  const u64 spare = queues_.resident() - kKeepResident;
+  if (lack > spare) lack = spare;
+  return reclaim(PageCount(lack)) == ReclaimOutcome::progress;
+}
+
+u64 ThreeQueuePolicy::queue_size(PageQueue queue) const {
+  const LruList* list = queues_.find_list(queue);
+  return list == nullptr ? 0 : list->size();
+}
+
+Pfn ThreeQueuePolicy::queue_head(PageQueue queue) const {
+  const LruList* list = queues_.find_list(queue);
+  return list == nullptr ? kNoPfn : list->head();
+}
+
+void ThreeQueuePolicy::page_added(Pfn pfn, Arrival arrival, u32 shadow) {
   queues_.add(pfn, arrival, shadow);
 }
 
-u32 PageReclaim::unmap_batch(UnmapTo end) {
+u32 ThreeQueuePolicy::unmap_batch(UnmapTo end) {
   Pfn batch[kUnmapBatch];
   bool unmapped[kUnmapBatch];
   u32 count = 0;
@@ -64,24 +118,19 @@ u32 PageReclaim::unmap_batch(UnmapTo end) {
   return done;
 }
 
-ReclaimOutcome PageReclaim::evict(Pfn pfn) {
-  const Result<SlotId> slot = swap_->store(pfn);
-  if (!slot.ok()) {
-    return slot.error() == Error::wait ? ReclaimOutcome::wait : ReclaimOutcome::exhausted;
+ReclaimOutcome ThreeQueuePolicy::evict(Pfn pfn) {
+  switch (pageout_->run(pfn, queues_.next_shadow())) {
+    case PageOutcome::freed: (void)queues_.note_evicted(); return ReclaimOutcome::progress;
+    case PageOutcome::started:  // page_written frees it; the next in line meanwhile
+    case PageOutcome::moved:
+    case PageOutcome::keep: return ReclaimOutcome::exhausted;
+    case PageOutcome::no_space: return ReclaimOutcome::exhausted;
+    case PageOutcome::wait: return ReclaimOutcome::wait;
   }
-  queues_.remove(pfn);
-  swap_->set_shadow(slot.value(), queues_.note_evicted());
-  mapper_->replace_by_slot(pfn, slot.value());
-  Page& page = (*frames_)[pfn];
-  page.owner = PageOwner::none;
-  frames_->transition(pfn, PageState::unmapped, PageState::isolated);
-  allocator_->free(pfn, 0);
-  observer_->count(Counter::pgsteal);
-  observer_->event(EventKind::reclaim_evict, pfn.v, slot.value().v);
-  return ReclaimOutcome::progress;
+  return ReclaimOutcome::exhausted;
 }
 
-ReclaimOutcome PageReclaim::run(u64 want) {
+ReclaimOutcome ThreeQueuePolicy::run(u64 want) {
   swap_->set_pool_share(allocator_->online(), frames_->count());
   const u64 start = allocator_->free_pages().v;
   const u64 goal = start + want;
@@ -115,8 +164,10 @@ ReclaimOutcome PageReclaim::run(u64 want) {
         return allocator_->free_pages().v >= goal ? ReclaimOutcome::progress : ReclaimOutcome::wait;
       case ReclaimOutcome::exhausted:
         if (allocator_->free_pages().v >= goal) return ReclaimOutcome::progress;
-        queues_.remove(pfn);
-        queues_.add_unmapped(pfn);
+        if ((*frames_)[pfn].queue == PageQueue::unmapped) {
+          queues_.remove(pfn);
+          queues_.add_unmapped(pfn);
+        }
         break;
     }
   }
@@ -129,7 +180,7 @@ ReclaimOutcome PageReclaim::run(u64 want) {
   return outcome;
 }
 
-ReclaimOutcome PageReclaim::reclaim(PageCount want) {
+ReclaimOutcome ThreeQueuePolicy::reclaim(PageCount want) {
   if (allocator_->in_reclaim()) return ReclaimOutcome::exhausted;
   allocator_->enter_reclaim();
   const ReclaimOutcome outcome = run(want.v);
@@ -137,7 +188,7 @@ ReclaimOutcome PageReclaim::reclaim(PageCount want) {
   return outcome;
 }
 
-void PageReclaim::page_cold(Pfn pfn) {
+void ThreeQueuePolicy::page_cold(Pfn pfn) {
   const Page& page = (*frames_)[pfn];
   if (page.queue == PageQueue::locked || page.state != PageState::mapped) return;
   bool unmapped = false;
@@ -147,7 +198,7 @@ void PageReclaim::page_cold(Pfn pfn) {
   queues_.add_cold(pfn);
 }
 
-ReclaimOutcome PageReclaim::page_out(Pfn pfn) {
+ReclaimOutcome ThreeQueuePolicy::page_out(Pfn pfn) {
   page_cold(pfn);
   if ((*frames_)[pfn].state != PageState::unmapped) return ReclaimOutcome::exhausted;
   if (allocator_->in_reclaim()) return ReclaimOutcome::exhausted;

@@ -1,6 +1,6 @@
 // Reclaim with everything below it real: which pages leave, what is left alone, and that it ends.
 // Each test runs on a machine with accessed bits and on one like the host.
-#include "reclaim/page_reclaim.h"
+#include "reclaim/three_queue_policy.h"
 
 #include <gtest/gtest.h>
 
@@ -23,19 +23,28 @@ class ReclaimTest : public ::testing::TestWithParam<bool>, protected FaultSink {
     World(const SimConfig& config, u64 pool) : SwapBed(config) {
       allocator.set_reclaimer(reclaim);
       areas.init(allocator, frames, machine().frames, "area", sizeof(Area));
+      rmap.init(allocator, frames, machine().frames);
+      cache.init(machine(), allocator, frames, observer);
+      cache.set_reclaimer(reclaim);
       EXPECT_TRUE(swap.init(machine(), allocator, frames, observer, PageCount(pool), 1 << 16).ok());
       EXPECT_TRUE(spaces.init(mm).ok());
-      reclaim.init(machine(), frames, allocator, swap, spaces, observer);
-      fault.init(mm, spaces, {1, 1, 0});  // no windows: pages are touched one by one
+      swap.set_reclaimer(reclaim);
+      pageout.init(mm);
+      reclaim.init(pageout, true);
+      fault.init(mm, spaces, {1, 1, 0, 0});  // no windows: pages are touched one by one
       swap.set_swap_in_sink(fault);
       space = &spaces.at(spaces.create(kSpaceRange, PageCount(0)).value());
     }
     ObjectCache areas;
+    Rmap rmap;
+    PageCache cache;
+    Commit commit;
     Swap swap;
     SpaceTable spaces;
-    PageReclaim reclaim;
+    PageOut pageout;
+    ThreeQueuePolicy reclaim;
     FaultHandler fault;
-    MmContext mm{machine(), frames, allocator, swap, reclaim, observer, areas};
+    MmContext mm{machine(), frames, allocator, swap, reclaim, observer, areas, rmap, cache, commit};
     AddressSpace* space = nullptr;
   };
   void start(u64 frame_count, u64 pool, u64 disk = 0) {

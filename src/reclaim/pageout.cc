@@ -1,0 +1,140 @@
+#include "reclaim/pageout.h"
+
+namespace spillway {
+namespace {
+
+bool in_transfer(const Page& page) {
+  return page.state == PageState::reading || page.has(PageFlag::writeback) || page.pins > 0;
+}
+
+}  // namespace
+
+PageOutcome PageOut::run(Pfn pfn, u32 shadow) {
+  const Page& page = mm_->frames[pfn];
+  if (in_transfer(page)) return PageOutcome::keep;
+  if (page.in_page_cache()) return cached_out(pfn, shadow);
+  const bool plain = page.in_swap_cache() ? page.slot.area() != 0 : mm_->swap.has_plain();
+  if (!plain) return tiered_out(pfn, shadow);
+  const PageOutcome outcome = plain_out(pfn, shadow);
+  if (outcome == PageOutcome::no_space && mm_->swap.has_tiers()) return tiered_out(pfn, shadow);
+  return outcome;
+}
+
+PageOutcome PageOut::cached_out(Pfn pfn, u32 shadow) {
+  Page& page = mm_->frames[pfn];
+  if (page.state == PageState::mapped && mm_->spaces->try_to_unmap(pfn) != UnmapOutcome::unmapped) {
+    return PageOutcome::keep;
+  }
+  if (page.has(PageFlag::dirty)) {
+    switch (mm_->cache.write_page(pfn)) {
+      case WriteOutcome::started: return PageOutcome::started;
+      case WriteOutcome::moved: return PageOutcome::moved;
+      case WriteOutcome::refused: return PageOutcome::keep;
+      case WriteOutcome::wait: return PageOutcome::wait;
+    }
+  }
+  mm_->cache.free_page(pfn, shadow);
+  mm_->observer.count(Counter::pgsteal);
+  mm_->observer.event(EventKind::reclaim_evict, pfn.v, 0);
+  return PageOutcome::freed;
+}
+
+// The page leaves the swap cache and its frame is free; its slot has the content.
+void PageOut::free_anonymous(Pfn pfn) {
+  const SlotId slot = mm_->frames[pfn].slot;
+  release_user_page(*mm_, pfn);
+  mm_->observer.count(Counter::pgsteal);
+  mm_->observer.event(EventKind::reclaim_evict, pfn.v, slot.v);
+}
+
+PageOutcome PageOut::plain_out(Pfn pfn, u32 shadow) {
+  Page& page = mm_->frames[pfn];
+  if (!page.in_swap_cache()) {
+    if (mm_->spaces->locked_by_area(pfn)) return PageOutcome::keep;
+    const Result<SlotId> slot = mm_->swap.add_to_swap(pfn);
+    if (!slot.ok()) {
+      return slot.error() == Error::wait ? PageOutcome::wait : PageOutcome::no_space;
+    }
+  }
+  if (page.mapcount > 0 && mm_->spaces->try_to_unmap(pfn) != UnmapOutcome::unmapped) {
+    return PageOutcome::keep;
+  }
+  if (!mm_->swap.shared(pfn)) {  // nobody wants it any more
+    free_anonymous(pfn);
+    return PageOutcome::freed;
+  }
+  const bool dirty_bits = mm_->machine.features.dirty_bit;
+  if (page.has(PageFlag::dirty) || (!dirty_bits && !mm_->swap.same_as_slot(pfn))) {
+    page.set(PageFlag::dirty);
+    mm_->swap.set_shadow(page.slot, shadow);
+    return mm_->swap.write(pfn).ok() ? PageOutcome::started : PageOutcome::wait;
+  }
+  mm_->swap.set_shadow(page.slot, shadow);
+  mm_->observer.count(Counter::swap_clean);
+  free_anonymous(pfn);
+  return PageOutcome::freed;
+}
+
+PageOutcome PageOut::tiered_out(Pfn pfn, u32 shadow) {
+  Page& page = mm_->frames[pfn];
+  if (page.in_swap_cache() && mm_->swap.shared(pfn)) {
+    // Others have entries of the slot, so nobody could write to the page: it is what the slot has.
+    if (mm_->spaces->try_to_unmap(pfn) != UnmapOutcome::unmapped) return PageOutcome::keep;
+    free_anonymous(pfn);
+    return PageOutcome::freed;
+  }
+  if (page.state == PageState::mapped) {
+    if (mm_->spaces->locked_by_area(pfn)) return PageOutcome::keep;
+    bool unmapped = false;
+    mm_->spaces->unmap_pages(&pfn, 1, &unmapped);
+    if (!unmapped) return PageOutcome::keep;
+  }
+  const Result<SlotId> slot = mm_->swap.store(pfn);
+  if (!slot.ok()) return slot.error() == Error::wait ? PageOutcome::wait : PageOutcome::no_space;
+  mm_->swap.set_shadow(slot.value(), shadow);
+  mm_->spaces->replace_by_slot(pfn, slot.value());
+  release_user_page(*mm_, pfn);
+  mm_->observer.count(Counter::pgsteal);
+  mm_->observer.event(EventKind::reclaim_evict, pfn.v, slot.value().v);
+  return PageOutcome::freed;
+}
+
+bool PageOut::free_clean(Pfn pfn, u32 shadow) {
+  const Page& page = mm_->frames[pfn];
+  if (in_transfer(page) || page.mapcount > 0 || page.has(PageFlag::dirty)) return false;
+  if (page.in_page_cache()) {
+    mm_->cache.free_page(pfn, shadow);
+    mm_->observer.count(Counter::pgsteal);
+    mm_->observer.event(EventKind::reclaim_evict, pfn.v, 0);
+    return true;
+  }
+  if (!page.in_swap_cache()) return false;
+  mm_->swap.set_shadow(page.slot, shadow);
+  free_anonymous(pfn);
+  return true;
+}
+
+PageOutcome PageOut::unmap_entry(AddressSpace& space, Vpn vpn) {
+  const Pte entry = space.table().get(vpn);
+  SPW_ASSERT(entry.is(Pte::Kind::present));
+  const Pfn pfn = entry.pfn();
+  Page& page = mm_->frames[pfn];
+  if (in_transfer(page)) return PageOutcome::keep;
+  const bool fresh = !page.in_page_cache() && !page.in_swap_cache();
+  if (fresh) {
+    const Result<SlotId> slot = mm_->swap.add_to_swap(pfn);
+    if (!slot.ok()) {
+      mm_->observer.step("get_swap_page: no slot is free, the entry stays");
+      return PageOutcome::no_space;
+    }
+    mm_->observer.step("get_swap_page: slot {a} of area {b}; the page enters the swap cache, dirty",
+                       slot.value().offset(), slot.value().area());
+  }
+  if (!mm_->spaces->unmap_one(pfn, {space.id(), vpn})) return PageOutcome::keep;
+  if (page.mapcount == 0 && page.state == PageState::mapped) {
+    mm_->frames.transition(pfn, PageState::mapped, PageState::unmapped);
+  }
+  return PageOutcome::freed;
+}
+
+}  // namespace spillway

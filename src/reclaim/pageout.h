@@ -1,0 +1,45 @@
+// PageOut: takes one page out of memory, whatever it is. Policies choose the page; this knows what
+// has to happen to it: unmap it everywhere by the reverse map, give an anonymous page a place in
+// swap, write what is dirty, free what is clean. Thread safety: the engine lock.
+#pragma once
+
+#include "space/space_table.h"
+
+namespace spillway {
+
+enum class PageOutcome : u8 {
+  freed,     // the frame is free; the page left the policy
+  started,   // it is unmapped and being written; Reclaimer::page_written follows
+  moved,     // a page of shared memory became one of the swap cache: announced to the policy anew
+  keep,      // locked, held, pinned, under write-back already, or its owner refused
+  no_space,  // all swap is full
+  wait,      // an I/O must end first
+};
+
+class PageOut {
+ public:
+  void init(MmContext& mm) { mm_ = &mm; }
+  MmContext& mm() { return *mm_; }
+
+  // One step towards taking the page out. The page is on the policy's queues, or on none; freed
+  // and moved take it off by Reclaimer::page_removed. `shadow` is what it leaves behind. keep and
+  // no_space may leave it unmapped.
+  PageOutcome run(Pfn pfn, u32 shadow);
+  // Frees a page of a cache that is clean, unmapped and not in transfer; false if it is not.
+  bool free_clean(Pfn pfn, u32 shadow);
+  // Linux 2.4's swap_out of one entry, without any write: an anonymous page gets a slot and enters
+  // the swap cache, dirty; the entry becomes a swap entry (anonymous) or empty (cached).
+  // keep, no_space: the entry is as it was. freed: a clean anonymous page that is in its slot
+  // already or a page of a cache lost its entry; started is never returned.
+  PageOutcome unmap_entry(AddressSpace& space, Vpn vpn);
+
+ private:
+  PageOutcome cached_out(Pfn pfn, u32 shadow);
+  PageOutcome plain_out(Pfn pfn, u32 shadow);
+  PageOutcome tiered_out(Pfn pfn, u32 shadow);
+  void free_anonymous(Pfn pfn);
+
+  MmContext* mm_ = nullptr;
+};
+
+}  // namespace spillway
