@@ -44,6 +44,16 @@ class FaultHandler final : public SwapInSink {
   // Starts bringing swapped pages of the range back while frames are free (MADV_WILLNEED).
   void will_need(AddressSpace& space, VpnRange range);
 
+  // An isolated frame with its contents becomes the private page at `vpn`, mapped with all the
+  // area's rights and dirty. The leaf table exists, its entry is empty.
+  void install_page(AddressSpace& space, Area& area, Vpn vpn, Pfn pfn) {
+    install_anonymous(space, area, vpn, pfn);
+  }
+  // swapoff: brings the page behind a swap entry in, as a read would, whatever its area allows; and
+  // a page of shared memory. wait: call again.
+  FaultOutcome unuse_entry(AddressSpace& space, Vpn vpn);
+  FaultOutcome unuse_shared(Mapping& mapping, u32 index, SlotId slot);
+
   void page_read(Pfn pfn, SlotId slot, Status status) override;
 
  private:

@@ -255,4 +255,16 @@ FaultOutcome FaultHandler::read_cluster(SlotId slot, Pfn pfn) {
   return FaultOutcome::wait;
 }
 
+FaultOutcome FaultHandler::unuse_entry(AddressSpace& space, Vpn vpn) {
+  Area* area = space.find(vpn);
+  SPW_ASSERT(area != nullptr);
+  const Pte entry = space.table().get(vpn);
+  SPW_ASSERT(entry.is(Pte::Kind::swapped));
+  return swap_fault(space, *area, vpn, entry.slot(), Access::read, 1);
+}
+
+FaultOutcome FaultHandler::unuse_shared(Mapping& mapping, u32 index, SlotId slot) {
+  return shmem_swap_in(mapping, index, slot);
+}
+
 }  // namespace spillway

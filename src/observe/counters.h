@@ -16,6 +16,7 @@ namespace spillway {
   X(pgmajfault, "faults that had to decompress a page or read the disk")                \
   X(pgsoftfault, "faults on a page that was resident but unmapped")                     \
   X(pgfresh, "pages given out zero-filled on first touch")                              \
+  X(oom_kill, "processes killed for want of memory")                                    \
   X(pgcow, "pages copied because somebody wrote to a shared one")                       \
   X(pgreuse, "write-protected pages made writable without a copy")                      \
   X(pgfault_retry, "faults tried again after a wait")                                   \

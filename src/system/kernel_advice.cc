@@ -1,0 +1,203 @@
+// Locking, advice, msync and mincore by process (MECHANISMS 10, later kernels' errors).
+#include "system/kernel_impl.h"
+
+namespace spillway {
+namespace {
+
+constexpr bool aligned(u64 addr) { return (addr & kPageMask) == 0; }
+
+// madvise values of Linux beyond enum Advice.
+constexpr i32 kAdviceDontfork = 10;
+constexpr i32 kAdviceDofork = 11;
+constexpr i32 kAdvicePopulateRead = 22;
+constexpr i32 kAdvicePopulateWrite = 23;
+
+// mlock rounds the address down and the end up.
+Result<VpnRange> lock_range(u64 addr, u64 length) {
+  const u64 start = addr & ~kPageMask;
+  const u64 bytes = length + (addr & kPageMask);
+  if (bytes < length || start + bytes < start) return Error::invalid;
+  const u64 pages = pages_for(bytes).v;
+  if (VirtAddr(start).vpn().v + pages > kVpnEnd.v) return Error::no_memory;
+  return VpnRange{VirtAddr(start).vpn(), VirtAddr(start).vpn() + pages};
+}
+
+Result<VpnRange> aligned_range(u64 addr, u64 length) {
+  if (!aligned(addr)) return Error::invalid;
+  const u64 pages = pages_for(length).v;
+  if (pages > kVpnEnd.v || VirtAddr(addr).vpn().v + pages > kVpnEnd.v) return Error::invalid;
+  return VpnRange{VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
+}
+
+bool any_locked(AddressSpace& space, VpnRange range) {
+  for (Area* a = space.find_above(range.start); a != nullptr && a->start < range.end;
+       a = AreaTree::next(a)) {
+    if (a->locked) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Result<u64> Kernel::mlock(Pid pid, u64 addr, u64 length) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  AddressSpace& space = impl_.space(*task);
+  const WalkScope walk(impl_.sys.observer.walk, "sys_mlock", "{a:x}, {b} bytes", addr, length);
+  if (space.limits().memlock.v == 0) return Error::perm;
+  SPW_TRY_ASSIGN(range, lock_range(addr, length));
+  if (range.empty()) return u64{0};
+  // Repetition after a wait finds the areas locked already and goes on bringing pages in.
+  SPW_TRY(space.set_locked(range, true, space.limits().memlock));
+  return impl_.populate(*task, range, 0, true);
+}
+
+Result<u64> Kernel::munlock(Pid pid, u64 addr, u64 length) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  SPW_TRY_ASSIGN(range, lock_range(addr, length));
+  if (range.empty()) return u64{0};
+  SPW_TRY(impl_.space(*task).set_locked(range, false, PageCount(0)));
+  return u64{0};
+}
+
+Result<u64> Kernel::mlockall(Pid pid, u32 flags) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  AddressSpace& space = impl_.space(*task);
+  if (flags == 0 || (flags & ~(kMclCurrent | kMclFuture)) != 0) return Error::invalid;
+  if (space.limits().memlock.v == 0) return Error::perm;
+  const bool now = (flags & kMclCurrent) != 0;
+  if (now && space.total_vm() > space.limits().memlock) return Error::no_memory;
+  space.set_lock_future((flags & kMclFuture) != 0);
+  if (!now) return u64{0};
+  for (Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {
+    const Vpn next = a->end;
+    SPW_TRY(space.set_locked(a->range(), true, PageCount(~u64{0})));
+    a = space.find(next - 1);  // locking may have joined it with its neighbours
+  }
+  for (Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {
+    const Result<u64> populated = impl_.populate(*task, a->range(), 0, false);
+    if (!populated.ok()) return populated.error();
+  }
+  return u64{0};
+}
+
+Result<u64> Kernel::munlockall(Pid pid) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  AddressSpace& space = impl_.space(*task);
+  space.set_lock_future(false);
+  for (Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {
+    const Vpn next = a->end;
+    SPW_TRY(space.set_locked(a->range(), false, PageCount(0)));
+    a = space.find(next - 1);
+  }
+  return u64{0};
+}
+
+Result<u64> Kernel::madvise(Pid pid, u64 addr, u64 length, i32 advice) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  AddressSpace& space = impl_.space(*task);
+  const WalkScope walk(impl_.sys.observer.walk, "sys_madvise", "{a:x}, {b} bytes, advice {c}", addr,
+                       length, static_cast<u64>(advice));
+  const bool populate = advice == kAdvicePopulateRead || advice == kAdvicePopulateWrite;
+  switch (advice) {
+    case static_cast<i32>(Advice::normal):
+    case static_cast<i32>(Advice::random):
+    case static_cast<i32>(Advice::sequential):
+    case static_cast<i32>(Advice::willneed):
+    case static_cast<i32>(Advice::dontneed):
+    case static_cast<i32>(Advice::free):
+    case static_cast<i32>(Advice::cold):
+    case static_cast<i32>(Advice::pageout):
+    case kAdviceDontfork:
+    case kAdviceDofork:
+    case kAdvicePopulateRead:
+    case kAdvicePopulateWrite: break;
+    default: return Error::invalid;
+  }
+  SPW_TRY_ASSIGN(range, aligned_range(addr, length));
+  if (range.empty()) return u64{0};
+  SPW_TRY(space.check_mapped(range));
+  if (populate) return impl_.populate(*task, range, 0, true);
+  switch (advice) {
+    case static_cast<i32>(Advice::normal): SPW_TRY(space.set_hint(range, AccessHint::normal)); break;
+    case static_cast<i32>(Advice::random): SPW_TRY(space.set_hint(range, AccessHint::random)); break;
+    case static_cast<i32>(Advice::sequential):
+      SPW_TRY(space.set_hint(range, AccessHint::sequential));
+      break;
+    case static_cast<i32>(Advice::willneed): impl_.sys.fault.will_need(space, range); break;
+    case static_cast<i32>(Advice::dontneed): SPW_TRY(space.discard(range)); break;
+    case static_cast<i32>(Advice::free): SPW_TRY(space.discard_free(range)); break;
+    case static_cast<i32>(Advice::cold):
+      if (any_locked(space, range)) return Error::invalid;
+      SPW_TRY(space.cold(range));
+      break;
+    case static_cast<i32>(Advice::pageout):
+      if (any_locked(space, range)) return Error::invalid;
+      SPW_TRY(space.page_out(range));
+      break;
+    case kAdviceDontfork: SPW_TRY(space.set_dontcopy(range, true)); break;
+    case kAdviceDofork: SPW_TRY(space.set_dontcopy(range, false)); break;
+    default: break;
+  }
+  return u64{0};
+}
+
+Result<u64> Kernel::msync(Pid pid, u64 addr, u64 length, u32 flags) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  AddressSpace& space = impl_.space(*task);
+  const WalkScope walk(impl_.sys.observer.walk, "sys_msync", "{a:x}, {b} bytes", addr, length);
+  if ((flags & ~(kMsAsync | kMsInvalidate | kMsSync)) != 0) return Error::invalid;
+  if (!aligned(addr)) return Error::invalid;
+  if ((flags & kMsAsync) != 0 && (flags & kMsSync) != 0) return Error::invalid;
+  const u64 pages = pages_for(length).v;
+  if (pages > kVpnEnd.v || VirtAddr(addr).vpn().v + pages > kVpnEnd.v) return Error::no_memory;
+  const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
+  if (range.empty()) return u64{0};
+  bool hole = false;
+  Vpn at = range.start;
+  for (Area* a = space.find_above(at); a != nullptr && a->start < range.end;
+       a = AreaTree::next(a)) {
+    if (a->start > at) hole = true;
+    at = a->end;
+    if ((flags & kMsInvalidate) != 0 && a->locked) return Error::busy;
+    if ((flags & kMsSync) == 0 || a->mapping == nullptr || !a->shared) continue;
+    const VpnRange part = intersection(a->range(), range);
+    // Dirty bits of every process that maps the file count, not only our own.
+    const u32 first = a->index_of(part.start);
+    const u32 last = a->index_of(part.end - 1);
+    for (Area* o = a->mapping->areas; o != nullptr; o = o->share_next) {
+      o->space->collect_dirty(o->range());
+    }
+    SPW_TRY(impl_.sys.cache.sync(*a->mapping, first, last));
+  }
+  if (at < range.end) hole = true;
+  if (hole) return Error::no_memory;
+  return u64{0};
+}
+
+Result<u64> Kernel::mincore(Pid pid, u64 addr, u64 length, u8* vec) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  AddressSpace& space = impl_.space(*task);
+  if (!aligned(addr)) return Error::invalid;
+  const u64 pages = pages_for(length).v;
+  if (pages > kVpnEnd.v || VirtAddr(addr).vpn().v + pages > kVpnEnd.v) return Error::no_memory;
+  const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
+  SPW_TRY(space.check_mapped(range));
+  for (u64 i = 0; i < pages; ++i) {
+    const Vpn vpn = range.start + i;
+    const Area* area = space.find(vpn);
+    const Pte entry = space.table().get(vpn);
+    bool resident = entry.resident() || entry.is(Pte::Kind::zero);
+    if (entry.is(Pte::Kind::swapped)) {
+      const Pfn pfn = impl_.sys.swap.cached(entry.slot());
+      resident = pfn.valid() && impl_.sys.frames[pfn].state != PageState::reading;
+    }
+    if (entry.none() && area->mapping != nullptr) {
+      const Pfn pfn = impl_.sys.cache.find(*area->mapping, area->index_of(vpn)).pfn();
+      resident = pfn.valid() && impl_.sys.frames[pfn].has(PageFlag::uptodate);
+    }
+    vec[i] = resident ? 1 : 0;
+  }
+  return u64{0};
+}
+
+}  // namespace spillway

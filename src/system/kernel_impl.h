@@ -1,0 +1,117 @@
+// The state of a Kernel: tasks, what each address space belongs to, and the System below.
+// Lives in boot memory.
+#pragma once
+
+#include "system/kernel.h"
+#include "system/system_impl.h"
+
+namespace spillway {
+
+struct OpenFile {
+  Inode* inode = nullptr;  // null: the descriptor is free
+  u32 flags = 0;
+  FileReadahead readahead;
+  bool can_read() const { return (flags & 3) != kOpenWrite; }
+  bool can_write() const { return (flags & 3) != kOpenRead; }
+};
+
+// A call that had done its work and is only bringing pages in: its repetition goes on there.
+struct PendingCall {
+  const char* name = nullptr;  // null: none
+  u64 a = 0;
+  u64 b = 0;
+  u64 c = 0;
+  u64 result = 0;
+  VpnRange range{};
+};
+
+struct Task {
+  bool used = false;
+  TaskState state = TaskState::running;
+  u32 pid = 0;
+  u32 parent = 0;
+  u32 leader = 0;
+  char name[16] = {};
+  SpaceId space;
+  i32 exit_code = 0;
+  VirtAddr sp;
+  SignalInfo last_signal;
+  bool catches = false;
+  i32 nice = 0;
+  i32 oom_score_adj = 0;
+  u64 min_flt = 0;
+  u64 maj_flt = 0;
+  PendingCall pending;
+  OpenFile files[Kernel::kOpenFilesMax];
+};
+
+// What is known of a space beside its areas.
+struct MmInfo {
+  u32 users = 0;  // tasks
+  VirtAddr start_stack;
+  VirtAddr start_code;
+  VirtAddr end_code;
+};
+
+class KernelImpl {
+ public:
+  KernelImpl(SystemImpl& system_in, const KernelConfig& config_in)
+      : sys(system_in), config(config_in), kernel(*this) {}
+
+  Status boot();
+
+  Task* find(Pid pid);
+  const Task* find(Pid pid) const { return const_cast<KernelImpl*>(this)->find(pid); }
+  // The live task, or an error: no_process.
+  Result<Task*> live(Pid pid);
+  AddressSpace& space(const Task& task) { return sys.spaces.at(task.space); }
+  MmInfo& mm_info(SpaceId id) { return mms[id.v]; }
+
+  // process.cc
+  Result<Task*> new_task(const char* name);
+  Result<SpaceId> new_space();
+  Status map_stack(AddressSpace& space, PageCount pages);
+  void drop_space(Task& task);
+  void end_task(Task& task, i32 code);
+  void end_process(u32 leader, i32 code);
+  u64 task_top() const;  // end of user addresses (TASK_SIZE)
+
+  // oom.cc
+  u64 badness(const Task& task);
+  Task* choose_victim();
+  // No frame can be had for `faulting`: kills one process and takes its memory. True: another
+  // one's, so that the allocation can be tried again.
+  bool out_of_memory(Task* faulting);
+
+  // kernel_memory.cc
+  Result<u64> populate(Task& task, VpnRange range, u64 result, bool must);
+  Result<u64> finish_pending(Task& task, bool must);
+  static PageCount limit_pages(u64 bytes) {
+    return bytes == kUnlimited ? PageCount(~u64{0}) : pages_in(bytes);
+  }
+
+  // kernel_file.cc
+  Result<OpenFile*> open_file(Task& task, i32 fd);
+
+  // kernel_swap.cc
+  Status empty_area(u32 area);
+  Status empty_space(AddressSpace& space, u32 area);
+  Status empty_shmem(u32 area);
+  Status forget_cached(u32 area);
+  void update_commit();
+
+  u64 rss(const AddressSpace& space) const;
+
+  SystemImpl& sys;
+  KernelConfig config;
+  Task* tasks = nullptr;
+  MmInfo mms[SpaceTable::kSpacesMax];
+  u32 current[PageAllocator::kCpusMax] = {};  // pid by CPU, 0 = none
+  u32 next_pid = 1;
+  u32 area_going_off = 0;  // swapoff in progress, 0 = none
+  u32 oom_kills = 0;
+  u64 last_flush_ns = 0;
+  Kernel kernel;
+};
+
+}  // namespace spillway
