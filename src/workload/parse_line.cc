@@ -128,7 +128,7 @@ class LineParser {
     if (ordered && answer != ParamType::number) {
       return fail(sign, "only numbers are more or less", "wanted: = or !=");
     }
-    if (peek().is("@")) {
+    if (peek().is("@") && answer == ParamType::number) {
       parse_note(statement.value);
     } else if (answer == ParamType::number) {
       parse_number(statement.value, "a number such as 7, 3p or -1, or @NOTE");

@@ -82,8 +82,9 @@ class Draw {
     if (s.verb == Verb::note) return s;
     const ParamType answer = answer_of(s.quantity, s.subject);
     s.compare = static_cast<Compare>(prng_.below(answer == ParamType::number ? 6 : 2));
-    s.value =
-        prng_.one_in(4) ? note() : one(answer == ParamType::number ? ParamType::integer : answer);
+    s.value = answer == ParamType::number && prng_.one_in(4)
+                  ? note()
+                  : one(answer == ParamType::number ? ParamType::integer : answer);
     return s;
   }
 
