@@ -10,8 +10,8 @@
 namespace spillway {
 namespace {
 
-constexpr u32 kArgPagesMax = 32;               // MAX_ARG_PAGES: 128 KiB
-constexpr u64 kDynBase = 0x0804'8000;          // where relocatable programs go, classic layout
+constexpr u32 kArgPagesMax = 32;       // MAX_ARG_PAGES: 128 KiB
+constexpr u64 kDynBase = 0x0804'8000;  // where relocatable programs go, classic layout
 constexpr u64 kDynBaseModern = 0x5555'5555'4000;
 constexpr u32 kArgsMax = 1024;
 constexpr u32 kTailsMax = ElfImage::kSegmentsMax;
@@ -60,8 +60,7 @@ class ArgumentWriter {
     at_ -= bytes;
     for (u64 done = 0; done < bytes;) {
       const u64 address = at_ + done;
-      const u32 page =
-          kArgPagesMax - 1 - static_cast<u32>((top_ - 1 - address) >> kPageShift);
+      const u32 page = kArgPagesMax - 1 - static_cast<u32>((top_ - 1 - address) >> kPageShift);
       if (!pages_.args[page].valid()) SPW_TRY(pages_.take(&pages_.args[page]));
       const u64 offset = address & kPageMask;
       const u64 room = kPageSize - offset;
@@ -175,8 +174,8 @@ Status Exec::prepare_tails() {
     const u64 end = s.offset + s.file_bytes;
     const u64 start = end & ~kPageMask;
     const u64 from = start > s.offset ? start : s.offset;
-    SPW_TRY(read(from, sys_.machine.frames.bytes(pages_.tails[i]) + (from & kPageMask),
-                 end - from));
+    SPW_TRY(
+        read(from, sys_.machine.frames.bytes(pages_.tails[i]) + (from & kPageMask), end - from));
   }
   return kOk;
 }

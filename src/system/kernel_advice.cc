@@ -118,8 +118,12 @@ Result<u64> Kernel::madvise(Pid pid, u64 addr, u64 length, i32 advice) {
   SPW_TRY(space.check_mapped(range));
   if (populate) return impl_.populate(*task, range, 0, true);
   switch (advice) {
-    case static_cast<i32>(Advice::normal): SPW_TRY(space.set_hint(range, AccessHint::normal)); break;
-    case static_cast<i32>(Advice::random): SPW_TRY(space.set_hint(range, AccessHint::random)); break;
+    case static_cast<i32>(Advice::normal):
+      SPW_TRY(space.set_hint(range, AccessHint::normal));
+      break;
+    case static_cast<i32>(Advice::random):
+      SPW_TRY(space.set_hint(range, AccessHint::random));
+      break;
     case static_cast<i32>(Advice::sequential):
       SPW_TRY(space.set_hint(range, AccessHint::sequential));
       break;

@@ -98,7 +98,9 @@ class KernelBed {
     SimAccess done{};
     for (u32 attempt = 0; attempt < kTries; ++attempt) {
       switch (how) {
-        case Access::read: done = sim_.load(*kernel_, space, VirtAddr(addr), bytes, size, attempt); break;
+        case Access::read:
+          done = sim_.load(*kernel_, space, VirtAddr(addr), bytes, size, attempt);
+          break;
         case Access::write:
           done = sim_.store(*kernel_, space, VirtAddr(addr), bytes, size, attempt);
           break;

@@ -4,9 +4,9 @@
 namespace spillway {
 namespace {
 
-constexpr u32 kFlushBatch = 64;              // pages that one step of the flusher writes (bdflush)
+constexpr u32 kFlushBatch = 64;  // pages that one step of the flusher writes (bdflush)
 constexpr u64 kFlushInterval = 5'000'000'000;  // kupdate: every 5 seconds
-constexpr u64 kDirtyPercent = 30;            // of RAM, from which the flusher runs at once
+constexpr u64 kDirtyPercent = 30;              // of RAM, from which the flusher runs at once
 
 }  // namespace
 

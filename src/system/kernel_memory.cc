@@ -74,8 +74,7 @@ Result<u64> Kernel::mmap(Pid pid, u64 addr, u64 length, u32 prot, u32 flags, i32
     }
   }
   params.range = {VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
-  params.noreserve =
-      (flags & kMapNoreserve) != 0 && impl_.config.overcommit != Overcommit::never;
+  params.noreserve = (flags & kMapNoreserve) != 0 && impl_.config.overcommit != Overcommit::never;
   params.locked = (flags & kMapLocked) != 0 || space.lock_future();
   if ((flags & kMapLocked) != 0 && space.limits().memlock.v == 0) return Error::perm;
   if (params.locked && space.locked_vm() + PageCount(pages) > space.limits().memlock) {
@@ -189,8 +188,8 @@ Result<u64> Kernel::mremap(Pid pid, u64 old_addr, u64 old_length, u64 new_length
                                     VirtAddr(new_addr).vpn()));
   const u64 result = addr_of(start).v;
   if (!grows_locked) return result;
-  task->pending = {"mremap", old_addr, old_length, new_length,
-                   result,   {start + old_pages, start + new_pages}};
+  task->pending = {"mremap",   old_addr, old_length,
+                   new_length, result,   {start + old_pages, start + new_pages}};
   return impl_.finish_pending(*task, false);
 }
 

@@ -10,9 +10,7 @@ void KernelImpl::update_commit() {
   const PageCount swap = sys.swap.areas().total_pages();
   const PageCount ram = sys.frames.count();
   switch (config.overcommit) {
-    case Overcommit::heuristic:
-      sys.commit.set(CommitMode::heuristic, ram + swap);
-      return;
+    case Overcommit::heuristic: sys.commit.set(CommitMode::heuristic, ram + swap); return;
     case Overcommit::always: sys.commit.set(CommitMode::always, ram + swap); return;
     case Overcommit::never:
       sys.commit.set(CommitMode::never, PageCount(ram.v * config.overcommit_ratio / 100) + swap);

@@ -74,9 +74,7 @@ TEST(Kernel, a_file_is_mapped_written_and_read_back) {
   ASSERT_TRUE(bed.kernel().create_file("data", 8 * kPageSize, 0).ok());
   const i32 fd = static_cast<i32>(bed.kernel().open(pid, "data", kOpenReadWrite).value());
   const u64 at =
-      bed.wait_for([&] {
-           return bed.kernel().mmap(pid, 0, 8 * kPageSize, 3, kMapShared, fd, 0);
-         })
+      bed.wait_for([&] { return bed.kernel().mmap(pid, 0, 8 * kPageSize, 3, kMapShared, fd, 0); })
           .value();
   bed.fill(pid, at, 8);
   EXPECT_TRUE(

@@ -29,8 +29,7 @@ u64 KernelImpl::badness(const Task& task) {
       if (span.ptes[i].resident() || span.ptes[i].is(Pte::Kind::swapped)) ++points;
     }
   }
-  const i64 total =
-      static_cast<i64>(sys.allocator.online().v + sys.swap.areas().total_pages().v);
+  const i64 total = static_cast<i64>(sys.allocator.online().v + sys.swap.areas().total_pages().v);
   const i64 adjusted = static_cast<i64>(points) + task.oom_score_adj * total / 1000;
   return adjusted > 0 ? static_cast<u64>(adjusted) : 1;
 }

@@ -4,9 +4,9 @@
 namespace spillway {
 namespace {
 
-constexpr u64 kClassicTop = u64{3} << 30;         // PAGE_OFFSET of i386
-constexpr u64 kClassicMmap = kClassicTop / 3;     // TASK_UNMAPPED_BASE
-constexpr u64 kClassicBrk = 0x0804'a000;          // after a small program at 0x08048000
+constexpr u64 kClassicTop = u64{3} << 30;               // PAGE_OFFSET of i386
+constexpr u64 kClassicMmap = kClassicTop / 3;           // TASK_UNMAPPED_BASE
+constexpr u64 kClassicBrk = 0x0804'a000;                // after a small program at 0x08048000
 constexpr u64 kModernTop = (u64{1} << 47) - kPageSize;  // TASK_SIZE of x86-64
 constexpr u64 kModernBrk = 0x5555'5556'0000;
 constexpr u64 kModernStackRoom = u64{128} << 20;  // Linux keeps at least so much below the top

@@ -95,7 +95,8 @@ u32 Kernel::areas(Pid pid, AreaView* out, u32 max) const {
         copy_text(v.name, a->ops->area_name(*a));
       } else if (a->stack) {
         copy_text(v.name, "[stack]");
-      } else if (addr_of(a->start) < space.brk_now() && addr_of(a->end).v > addr_of(space.brk_start()).v) {
+      } else if (addr_of(a->start) < space.brk_now() &&
+                 addr_of(a->end).v > addr_of(space.brk_start()).v) {
         copy_text(v.name, "[heap]");
       }
       PageTable::Span span;
