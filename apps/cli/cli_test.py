@@ -157,6 +157,70 @@ class Help(Case):
         self.assertIn("uffd.device", [c["id"] for c in report["checks"]])
 
 
+class Scenario(Case):
+    GOOD = ('title "Mine"\nmachine frames=96 policy=three_queue\nprocess A\n'
+            'mmap A buf 2p rw\nwrite A buf 1\nexpect rss A = 1\n')
+
+    def test_list_and_show(self):
+        listed = call("scenario", "list")
+        self.assertEqual((listed.returncode, listed.stderr), (0, ""))
+        for line in listed.stdout.splitlines():
+            self.assertRegex(line, r"^[a-z0-9-]+  +\S")
+        names = [line.split()[0] for line in listed.stdout.splitlines()]
+        self.assertLessEqual({"stack-extension", "page-allocation", "swap-in",
+                              "periodic-swap-out"}, set(names))
+        for name in names:
+            shown = call("scenario", "show", name)
+            self.assertEqual(shown.returncode, 0)
+            self.assertTrue(shown.stdout.startswith('title "'), name)
+
+    def test_own_file_text_json_and_page(self):
+        path = self.write("mine.spw", self.GOOD)
+        text = call("scenario", "run", path)
+        self.assertEqual((text.returncode, text.stderr), (0, ""))
+        self.assertIn("do_anonymous_page", text.stdout)
+        self.assertNotIn("\x1b", text.stdout)
+        self.assertIn("\x1b", call("scenario", "run", path, "--color=always").stdout)
+        report = json.loads(call("scenario", "run", path, "--json").stdout)
+        self.assertEqual((report["title"], report["result"]["end"]), ("Mine", "good"))
+        page = self.path("mine.html")
+        quiet = call("scenario", "run", path, "-q", "--html", page)
+        self.assertEqual((quiet.returncode, quiet.stdout, quiet.stderr), (0, "", ""))
+        with open(page, encoding="utf-8") as file:
+            self.assertIn("spillway.scenario/1", file.read())
+
+    def test_steps_wait_for_keys(self):
+        path = self.write("mine.spw", self.GOOD)
+        result = call("scenario", "run", path, "--step", input="\nq\n")
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("mmap A buf", result.stdout)
+        self.assertNotIn("write A buf", result.stdout)
+
+    def test_folder_of_scenarios(self):
+        self.write("mine.spw", self.GOOD)
+        env = {"SPILLWAY_SCENARIOS": self.folder}
+        self.assertIn("mine ", call("scenario", "list", env=env).stdout)
+        self.assertEqual(call("scenario", "run", "mine", "-q", env=env).returncode, 0)
+
+    def test_what_does_not_hold_ends_with_1(self):
+        path = self.write("mine.spw", self.GOOD.replace("rss A = 1", "rss A = 5"))
+        result = call("scenario", "run", path, "-q")
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertEqual(result.stderr, f"{path}:6:1: does not hold: expect rss A = 5\n"
+                                        "  expected: 5\n  actual:   1\n")
+
+    def test_mistakes_end_with_2(self):
+        path = self.write("mine.spw", self.GOOD.replace("rss", "rsss"))
+        result = call("scenario", "run", path)
+        self.assertEqual(result.returncode, 2)
+        self.assertTrue(result.stderr.startswith(f"{path}:6:8: 'rsss' cannot be asked for; "))
+        for words in (["run", "none-of-them"], ["run", self.path("none.spw")], ["play"],
+                      ["run", path, "--html", self.path("no/x.html")]):
+            result = call("scenario", *words)
+            self.assertEqual(result.returncode, 2, words)
+            self.assertTrue(result.stderr, words)
+
+
 @unittest.skipUnless(run_works(), "'spillway run' does not work on this machine")
 class Runs(Case):
     def test_exit_and_stdio_pass_through(self):

@@ -12,6 +12,7 @@
 #include "cli/option_table.h"
 #include "cli/run_command.h"
 #include "cli/run_options.h"
+#include "scenario/command.h"
 
 namespace spillway {
 namespace {
@@ -27,6 +28,7 @@ int help(const std::vector<std::string>& arguments) {
   if (arguments.empty()) return print(main_help());
   if (arguments[0] == kRunText.name) return print(command_help(kRunText));
   if (arguments[0] == kDoctorText.name) return print(command_help(kDoctorText));
+  if (arguments[0] == kScenarioText.name) return print(command_help(kScenarioText));
   throw CliError(fmt::format("help {}", arguments[0]), "there is no such command",
                  "see 'spillway --help'");
 }
@@ -45,6 +47,10 @@ int dispatch(const std::vector<std::string>& words) {
   if (command == kDoctorText.name) {
     const DoctorOptions options = parse_doctor_options(arguments, environment);
     return options.help ? print(command_help(kDoctorText)) : doctor_command(options);
+  }
+  if (command == kScenarioText.name) {
+    const ScenarioOptions options = parse_scenario_options(arguments, environment);
+    return options.help ? print(command_help(kScenarioText)) : scenario_command(options);
   }
   const char* what =
       command.starts_with("-") ? "there is no such option" : "there is no such command";

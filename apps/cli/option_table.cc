@@ -39,6 +39,17 @@ constexpr OptionText kDoctorOptions[] = {
     {"-h,--help", nullptr, nullptr, "print this text and exit"},
 };
 
+constexpr OptionText kScenarioOptions[] = {
+    {"--step", nullptr, nullptr, "run: wait for a key after each step; q stops"},
+    {"--json", nullptr, nullptr, "run: print one JSON document instead of text"},
+    {"--html", "FILE", nullptr,
+     "run: also write a page on which the run can be stepped forward and back"},
+    {"--seed", "N", nullptr, "run: seed of the machine's choices, instead of the scenario's"},
+    {"--color", "WHEN", nullptr, "auto (on a terminal; NO_COLOR forbids it), always or never"},
+    {"-q,--quiet", nullptr, nullptr, "run: print nothing but what does not hold"},
+    {"-h,--help", nullptr, nullptr, "print this text and exit"},
+};
+
 std::string wrapped(std::string_view text, std::size_t indent, std::size_t column) {
   std::string out;
   std::istringstream words{std::string(text)};
@@ -103,6 +114,26 @@ const CommandText kDoctorText{
     "'spillway run' will work here, with 1 when it will not.",
     kDoctorOptions, ""};
 
+const CommandText kScenarioText{
+    "scenario", "spillway scenario list | show NAME | run NAME|FILE [OPTION]...",
+    "Walk through memory management on a simulated machine: who calls whom and why, and what "
+    "changes in areas, page tables, frames, ageing lists and swap. 'list' names the scenarios that "
+    "come with the command, 'show' prints one, 'run' plays one of them or a file of your own.",
+    kScenarioOptions,
+    R"(More scenarios are found in the folder that SPILLWAY_SCENARIOS names.
+
+Exit status:
+  0  everything that the scenario expects holds
+  1  an expectation does not hold; its line, the expected and the actual value
+     are printed
+  2  wrong usage, or a mistake in a scenario file
+  3  an invariant of the memory manager is broken; please report it
+
+Examples:
+  spillway scenario run stack-extension --step
+  spillway scenario run swap-in --html swap-in.html
+)"};
+
 std::string command_help(const CommandText& command) {
   std::string out = fmt::format("Usage: {}\n", command.synopsis);
   out += wrapped(command.purpose, 0, 0) + "\n";
@@ -119,6 +150,7 @@ they may have.
 Commands:
   run      run a program under a hard RAM budget
   doctor   tell what this machine allows and what to do about what is missing
+  scenario walk through memory management, step by step, on a simulated machine
   help     print this text, or that of a command: spillway help run
 
   -h, --help     print this text and exit

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <string_view>
 
 #include "cli/exit_codes.h"
@@ -16,8 +17,8 @@ namespace {
 // value, where CLI11 would take the next word for it.
 class Parser {
  public:
-  Parser(const CommandText& command, GetEnv environment)
-      : command_(command), environment_(environment) {}
+  Parser(const CommandText& command, GetEnv environment, int exit_code = kExitFailure)
+      : command_(command), environment_(environment), exit_code_(exit_code) {}
 
   // `name` is the long name. Every option of the table must be added.
   void add(const char* name, Setting& setting) { add(name, &setting, nullptr); }
@@ -109,11 +110,12 @@ class Parser {
 
   [[noreturn]] void complain(const std::string& word, const char* wrong) const {
     throw CliError(fmt::format("{} {}", command_.name, word), wrong,
-                   fmt::format("see 'spillway {} --help'", command_.name));
+                   fmt::format("see 'spillway {} --help'", command_.name), exit_code_);
   }
 
   const CommandText& command_;
   GetEnv environment_;
+  int exit_code_;
   std::vector<Option> options_;
 };
 
@@ -158,6 +160,75 @@ DoctorOptions parse_doctor_options(const std::vector<std::string>& arguments, Ge
     throw CliError(fmt::format("doctor {}", rest[0]), "is one word too many",
                    "see 'spillway doctor --help'");
   }
+  return options;
+}
+
+namespace {
+
+[[noreturn]] void bad_scenario_usage(const std::string& thing, const char* wrong) {
+  throw CliError("scenario " + thing, wrong, "see 'spillway scenario --help'", kScenarioBad);
+}
+
+u64 parse_seed(const std::string& text) {
+  u64 seed = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    bad_scenario_usage("--seed " + text, "is no number");
+  }
+  return seed;
+}
+
+ColourChoice parse_colour(const std::string& text) {
+  if (text == "auto") return ColourChoice::automatic;
+  if (text == "always") return ColourChoice::always;
+  if (text == "never") return ColourChoice::never;
+  bad_scenario_usage("--color=" + text, "is neither auto, always nor never");
+}
+
+}  // namespace
+
+ScenarioOptions parse_scenario_options(const std::vector<std::string>& arguments,
+                                       GetEnv environment) {
+  ScenarioOptions options;
+  Setting html;
+  Setting seed;
+  Setting colour;
+  Parser parser(kScenarioText, environment, kScenarioBad);
+  parser.add("--step", options.step);
+  parser.add("--json", options.json);
+  parser.add("--html", html);
+  parser.add("--seed", seed);
+  parser.add("--color", colour);
+  parser.add("--quiet", options.quiet);
+  parser.add("--help", options.help);
+  // The parser stops at each word that is no option.
+  std::vector<std::string> words;
+  for (std::vector<std::string> rest = parser.parse(arguments); !rest.empty();) {
+    words.push_back(rest[0]);
+    rest.erase(rest.begin());
+    rest = parser.parse(rest);
+  }
+  if (html.given()) options.html = html.text;
+  if (html.given() && html.text.empty()) bad_scenario_usage("--html", "has no file");
+  if (seed.given()) options.seed = parse_seed(seed.text);
+  if (colour.given()) options.colour = parse_colour(colour.text);
+  const char* folder = environment("SPILLWAY_SCENARIOS");
+  if (folder != nullptr) options.folder = folder;
+  if (options.help) return options;
+  if (words.empty()) bad_scenario_usage("", "list, show or run is missing");
+  const std::string& action = words[0];
+  const std::size_t wanted = action == "list" ? 1 : 2;
+  if (action == "show") {
+    options.action = ScenarioAction::show;
+  } else if (action == "run") {
+    options.action = ScenarioAction::run;
+  } else if (action != "list") {
+    bad_scenario_usage(action, "there is no such action, only list, show and run");
+  }
+  if (words.size() < wanted) bad_scenario_usage(action, "the name of a scenario is missing");
+  if (words.size() > wanted) bad_scenario_usage(words[wanted], "is one word too many");
+  if (wanted == 2) options.name = words[1];
+  if (options.step && options.json) bad_scenario_usage("--step --json", "do not go together");
   return options;
 }
 

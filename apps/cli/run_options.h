@@ -6,6 +6,7 @@
 
 #include "cli/budget.h"
 #include "cli/sizes.h"
+#include "scenario/command.h"
 
 namespace spillway {
 
@@ -33,6 +34,9 @@ using GetEnv = const char* (*)(const char* name);
 // or at `--`; everything behind belongs to the program. Throws CliError.
 RunOptions parse_run_options(const std::vector<std::string>& arguments, GetEnv environment);
 DoctorOptions parse_doctor_options(const std::vector<std::string>& arguments, GetEnv environment);
+// Options and words may mix: `run fork-and-exec --json`. Errors end with kScenarioBad.
+ScenarioOptions parse_scenario_options(const std::vector<std::string>& arguments,
+                                       GetEnv environment);
 
 // The value of an on/off variable such as SPILLWAY_STATS. Throws CliError for other words.
 bool is_switched_on(const char* name, const char* value);

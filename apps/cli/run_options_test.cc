@@ -112,8 +112,42 @@ std::string read(const std::string& name) {
   return text.str();
 }
 
+ScenarioOptions parse_scenario(const Words& words) {
+  return parse_scenario_options(words, environment);
+}
+
+TEST(ScenarioOptions, words_and_options_mix) {
+  g_environment = {{"SPILLWAY_SCENARIOS", "/mine"}};
+  const ScenarioOptions options = parse_scenario(
+      {"--step", "run", "--html=x.html", "swap-in", "--seed", "7", "-q", "--color", "never"});
+  EXPECT_EQ(options.action, ScenarioAction::run);
+  EXPECT_EQ(options.name, "swap-in");
+  EXPECT_EQ(options.html, "x.html");
+  EXPECT_EQ(options.seed, 7U);
+  EXPECT_EQ(options.colour, ColourChoice::never);
+  EXPECT_EQ(options.folder, "/mine");
+  EXPECT_TRUE(options.step);
+  EXPECT_TRUE(options.quiet);
+  g_environment.clear();
+  EXPECT_EQ(parse_scenario({"list"}).action, ScenarioAction::list);
+  EXPECT_EQ(parse_scenario({"show", "x"}).action, ScenarioAction::show);
+  EXPECT_TRUE(parse_scenario({"--help"}).help);
+}
+
+TEST(ScenarioOptions, mistakes_are_one_line_and_end_with_2) {
+  g_environment.clear();
+  for (const Words& words : {Words{}, Words{"play"}, Words{"run"}, Words{"list", "x"},
+                             Words{"run", "a", "b"}, Words{"run", "a", "--sed", "1"},
+                             Words{"run", "a", "--seed", "x"}, Words{"run", "a", "--color=red"},
+                             Words{"run", "a", "--html="}, Words{"run", "a", "--step", "--json"}}) {
+    const Thrown thrown = thrown_by([&] { parse_scenario(words); });
+    EXPECT_EQ(thrown.exit_code, 2) << (words.empty() ? "" : words[0]);
+    EXPECT_FALSE(contains(thrown.line, "\n")) << thrown.line;
+  }
+}
+
 TEST(Documents, help_manual_and_completion_agree) {
-  for (const CommandText* command : {&kRunText, &kDoctorText}) {
+  for (const CommandText* command : {&kRunText, &kDoctorText, &kScenarioText}) {
     const std::string name = command->name;
     expect_mentioned(*command, command_help(*command), true, "-");
     expect_mentioned(*command, read("docs/man/spillway-" + name + ".1"), true, "\\-");
@@ -124,8 +158,8 @@ TEST(Documents, help_manual_and_completion_agree) {
 }
 
 TEST(Documents, help_fits_a_terminal) {
-  for (const std::string& text :
-       {main_help(), command_help(kRunText), command_help(kDoctorText), version_text()}) {
+  for (const std::string& text : {main_help(), command_help(kRunText), command_help(kDoctorText),
+                                  command_help(kScenarioText), version_text()}) {
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 80u) << line;
   }

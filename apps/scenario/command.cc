@@ -11,6 +11,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/assert.h"
 #include "scenario/document.h"
 #include "scenario/library.h"
 #include "scenario/sim_hardware.h"
@@ -132,6 +133,16 @@ bool wait_for_key() {
   return key != 'q';
 }
 
+// A failed assertion is a broken invariant too. What was written so far stays readable.
+void on_panic(const PanicInfo& info) {
+  std::fflush(stdout);
+  fmt::print(stderr, "spillway: an invariant is broken: {}:{}: {}", info.file, info.line,
+             info.expression);
+  if (info.has_values) fmt::print(stderr, " ({} and {})", info.left, info.right);
+  fmt::print(stderr, "; please report it with the scenario\n");
+  std::_Exit(kScenarioInvariant);
+}
+
 // Hands each step to all who want it.
 class Listeners final : public RunListener {
  public:
@@ -180,6 +191,7 @@ int run_scenario(const ScenarioOptions& options, const Source& source) {
   Listeners listeners;
   listeners.add(&document);
   if (!options.json && !options.quiet) listeners.add(&text);
+  set_panic_hook(on_panic);
   SimHardware hardware;
   Runner runner(scenario, hardware, listeners, options.seed);
   const RunResult result = runner.run();

@@ -134,6 +134,9 @@ class Kernel final : public FaultSink {
   Result<u64> fsync(Pid pid, i32 fd);
   Result<u64> unlink(Pid pid, const char* path);
   Result<u64> file_size(Pid pid, i32 fd) const;
+  // Files' pages that are clean, unmapped and not in transfer leave the cache (as a 1 written to
+  // /proc/sys/vm/drop_caches). Returns how many went; never an error.
+  Result<u64> drop_caches();
 
   // --- Shared memory (System V) --------------------
   Result<u64> shmget(Pid pid, u32 key, u64 size, u32 flags);

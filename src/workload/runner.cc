@@ -48,6 +48,7 @@ RunResult Runner::run() {
     before_ = picture();
     listener_.begin(scenario_, stage_, before_);
     (void)play(scenario_.statements);
+    (void)finish_step();
   }
   return result_;
 }
@@ -72,6 +73,7 @@ bool Runner::play(const std::vector<Statement>& statements) {
 }
 
 bool Runner::play_one(const Statement& s) {
+  const bool asks = s.verb == Verb::expect || s.verb == Verb::note;
   switch (s.verb) {
     case Verb::title:
     case Verb::machine:
@@ -95,42 +97,48 @@ bool Runner::play_one(const Statement& s) {
         }
         return true;
       };
-      return current_ != nullptr ? all() : step(title_of(s), all);
+      return in_block_ ? all() : step(title_of(s), all);
     }
     default: break;
   }
-  if (current_ != nullptr) return operation(s);
+  // What is asked outside of a block belongs to the step before it.
+  if (in_block_ || (asks && step_)) return operation(s);
   return step(title_of(s), [&] { return operation(s); });
 }
 
+// A step stays open for the expectations that follow it.
 bool Runner::step(const std::string& title, const std::function<bool()>& body) {
-  StepRecord record;
-  record.number = static_cast<u32>(++result_.steps);
-  record.title = title;
-  record.narrative = std::move(narrative_);
+  if (!finish_step()) return false;
+  step_.emplace();
+  step_->number = static_cast<u32>(++result_.steps);
+  step_->title = title;
+  step_->narrative = std::move(narrative_);
   narrative_.clear();
-  current_ = &record;
   walk_.clear_calls();
+  in_block_ = true;
   const bool good = body();
-  current_ = nullptr;
-  return finish_step(&record) && good;
+  in_block_ = false;
+  return good;
 }
 
-bool Runner::finish_step(StepRecord* record) {
+bool Runner::finish_step() {
+  if (!step_) return true;
+  StepRecord told = *std::move(step_);
+  step_.reset();
   Picture after = picture();
-  record->changes = changes_between(before_, after);
-  if (!listener_.step(*record, before_, after)) stopped_ = true;
+  told.changes = changes_between(before_, after);
+  if (!listener_.step(told, before_, after)) stopped_ = true;
   before_ = std::move(after);
   if (result_.end == RunEnd::good) {
     const AuditReport report = kernel_->audit();
     if (!report.ok) {
       Statement here;
-      here.at = record->operations.empty() ? Position{1, 1} : record->operations.back().at;
+      here.at = told.operations.empty() ? Position{1, 1} : told.operations.back().at;
       return fail(RunEnd::invariant, here, report.what, std::to_string(report.left),
                   std::to_string(report.right));
     }
   }
-  return result_.end == RunEnd::good;
+  return result_.end == RunEnd::good && !stopped_;
 }
 
 bool Runner::operation(const Statement& s) {
@@ -176,14 +184,14 @@ bool Runner::operation(const Statement& s) {
 }
 
 void Runner::record(const Statement& s, std::string result) {
-  if (current_ == nullptr) return;
+  if (!step_) return;
   OperationRecord r;
   r.at = s.at;
   r.text = print_statement(s);
   r.result = std::move(result);
   r.expectation = s.verb == Verb::expect;
   r.walk = walk_.take();
-  std::vector<OperationRecord>& all = current_->operations;
+  std::vector<OperationRecord>& all = step_->operations;
   // In a loop the same thing often happens in the same way.
   if (!all.empty() && all.back().text == r.text && all.back().result == r.result &&
       all.back().walk == r.walk) {

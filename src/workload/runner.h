@@ -125,7 +125,7 @@ class Runner {
   bool step(const std::string& title, const std::function<bool()>& body);
   bool operation(const Statement& s);
   void record(const Statement& s, std::string result);
-  bool finish_step(StepRecord* record);
+  bool finish_step();
   bool wait_a_little();
   bool run_wanted_daemons();
   bool settle(const Statement& s);
@@ -217,7 +217,8 @@ class Runner {
   std::vector<std::string> devices_;
   Pid stage_pid_;  // the process that writes the files; gone before the first step
 
-  StepRecord* current_ = nullptr;
+  std::optional<StepRecord> step_;  // open until something else than a question follows
+  bool in_block_ = false;
   std::string narrative_;
   Picture before_;  // when the current step began
   bool stopped_ = false;

@@ -1,7 +1,7 @@
 // Setting the stage: the machine, its swap areas, files and programs, before the first step.
 #include <algorithm>
 
-#include "workload/elf_image.h"
+#include "workload/elf_writer.h"
 #include "workload/runner.h"
 
 namespace spillway {
@@ -54,6 +54,8 @@ void apply_machine(const Statement& s, Stage* stage, bool* daemons_auto) {
 bool Runner::set_stage() {
   stage_.kernel.mm.policy = Policy::linux24;
   stage_.kernel.mm.swap_readahead = SwapReadahead::cluster;
+  // As in Linux a fault gives one page; windows of fresh pages are an idea for real machines.
+  stage_.kernel.mm.fresh_around_max = 0;
   u64 file_pages = 0;
   Statement machine;
   machine.verb = Verb::machine;
@@ -142,6 +144,8 @@ bool Runner::make_files() {
   }
   kernel_->exit(stage_pid_, 0);
   (void)kernel_->reap(stage_pid_);
+  // The first access to a file is to read the disk.
+  (void)kernel_->drop_caches();
   return true;
 }
 
@@ -154,7 +158,7 @@ std::vector<u8> Runner::program_image(const Statement& s) {
   parts.data_bytes = std::max<u64>(size("data", kPageSize), 1);
   parts.bss_bytes = size("bss", 0);
   if (stage_.kernel.layout == Layout::modern) parts.base = 0x400000;
-  const ElfImage image = make_elf(parts);
+  const WrittenElf image = make_elf(parts);
   Program program;
   program.code = image.code;
   program.data = image.data;

@@ -66,17 +66,34 @@ _spillway_run() {
 }
 
 # shellcheck disable=SC2207
+_spillway_scenario() {
+  case $prev in
+    --html) _filedir html && return ;;
+    --color) COMPREPLY=($(compgen -W 'auto always never' -- "$cur")) && return ;;
+    --seed) return ;;
+    scenario) COMPREPLY=($(compgen -W 'list show run' -- "$cur")) && return ;;
+    show | run)
+      COMPREPLY=($(compgen -W "$(spillway scenario list 2>/dev/null | cut -d ' ' -f 1)" -- "$cur"))
+      _filedir spw
+      return
+      ;;
+  esac
+  COMPREPLY=($(compgen -W '--step --json --html --seed --color -q --quiet -h --help' -- "$cur"))
+}
+
+# shellcheck disable=SC2207
 _spillway() {
   # shellcheck disable=SC2034 # split and words are set for us
   local cur prev words cword split
   # -s: --ram=SIZE stays one word of `words`, while cur and prev see its two halves.
   _init_completion -s || return
   if [ "$cword" -eq 1 ]; then
-    COMPREPLY=($(compgen -W 'run doctor help -h --help -V --version' -- "$cur"))
+    COMPREPLY=($(compgen -W 'run doctor scenario help -h --help -V --version' -- "$cur"))
     return
   fi
   case ${words[1]} in
     run) _spillway_run ;;
+    scenario) _spillway_scenario ;;
     doctor)
       if [ "$prev" = --swap-dir ]; then
         _filedir -d
@@ -84,7 +101,7 @@ _spillway() {
         COMPREPLY=($(compgen -W '--swap-dir --json -h --help' -- "$cur"))
       fi
       ;;
-    help) COMPREPLY=($(compgen -W 'run doctor' -- "$cur")) ;;
+    help) COMPREPLY=($(compgen -W 'run doctor scenario' -- "$cur")) ;;
   esac
 }
 

@@ -1,4 +1,4 @@
-// elf_image: a small executable for the simulated machine, made of bytes that are known: one
+// elf_writer: a small executable for the simulated machine, made of bytes that are known: one
 // segment of code, one of data with bss behind it. ELF64, little-endian, ET_EXEC for x86-64.
 #pragma once
 
@@ -15,7 +15,7 @@ struct ElfParts {
   u64 base = 0x08048000;
 };
 
-struct ElfImage {
+struct WrittenElf {
   std::vector<u8> bytes;
   // Addresses. Code begins with the headers, at `base`; the entry point lies behind them.
   u64 code = 0;
@@ -26,6 +26,6 @@ struct ElfImage {
   u64 data_offset = 0;  // in the file, a whole number of pages
 };
 
-ElfImage make_elf(const ElfParts& parts);
+WrittenElf make_elf(const ElfParts& parts);
 
 }  // namespace spillway

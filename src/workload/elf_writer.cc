@@ -1,4 +1,4 @@
-#include "workload/elf_image.h"
+#include "workload/elf_writer.h"
 
 #include "base/prng.h"
 
@@ -31,8 +31,8 @@ void put_segment(std::vector<u8>* out, u64 at, const Segment& s) {
 
 }  // namespace
 
-ElfImage make_elf(const ElfParts& parts) {
-  ElfImage image;
+WrittenElf make_elf(const ElfParts& parts) {
+  WrittenElf image;
   const u64 code_bytes = (parts.code_bytes + kPageMask) & ~kPageMask;
   image.code = parts.base;
   image.entry = parts.base + kHeaderBytes + 2 * kSegmentBytes;
