@@ -160,6 +160,7 @@ class AddressSpace {
   Result<Vpn> move_area(Area* area, VpnRange old_range, PageCount new_pages, bool fixed, Vpn to);
   Status copy_areas(AddressSpace& parent);
   Status copy_entries(AddressSpace& parent, Area& area);
+  u32 nodes_lacking(const PageTable::Span& span) const;
   Status copy_span(AddressSpace& parent, Area& area, PageTable::Span& span);
 
   MmContext* mm_ = nullptr;

@@ -42,6 +42,15 @@ Status AddressSpace::copy_areas(AddressSpace& parent) {
   return kOk;
 }
 
+// Nodes of the reverse map that copying the span takes beyond those reserved already.
+u32 AddressSpace::nodes_lacking(const PageTable::Span& span) const {
+  u32 needed = 0;
+  for (u32 i = 0; i < span.count; ++i) {
+    if (span.ptes[i].resident() && mm_->rmap.needs_node(span.ptes[i].pfn())) ++needed;
+  }
+  return needed > mm_->rmap.reserved() ? needed - mm_->rmap.reserved() : 0;
+}
+
 Status AddressSpace::copy_entries(AddressSpace& parent, Area& area) {
   PageTable::Span span;
   for (Vpn at = area.start; parent.table_.next_span(at, area.end, &span);
@@ -52,7 +61,9 @@ Status AddressSpace::copy_entries(AddressSpace& parent, Area& area) {
     // Reserving may reclaim, which rewrites entries of the parent; copying a span does not.
     SPW_TRY_ASSIGN(leaf, table_.ensure(span.start, kAllocKernel));
     (void)leaf;
-    SPW_TRY(mm_->rmap.reserve(span.count));
+    while (const u32 lacking = nodes_lacking(span)) {
+      SPW_TRY(mm_->rmap.reserve(mm_->rmap.reserved() + lacking));
+    }
     SPW_TRY(copy_span(parent, area, span));
   }
   return kOk;

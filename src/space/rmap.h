@@ -26,6 +26,7 @@ class Rmap {
 
   // Makes sure that the next `nodes` nodes can be had. no_memory or wait.
   Status reserve(u32 nodes);
+  u32 reserved() const { return reserved_; }
   // Whether add() to this page would take a node, given `more` additions before it.
   bool needs_node(Pfn pfn, u32 more = 0) const;
   // Gives reserved nodes beyond a few back to the slab.
