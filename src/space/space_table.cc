@@ -69,6 +69,7 @@ u32 SpaceTable::unmap_run(const Pfn* pfns, u32 count, bool* unmapped) {
   for (u32 i = 0; i < done; ++i) {
     Pte* pte = space.table().find(start + i);
     SPW_ASSERT(pte != nullptr && pte->is(Pte::Kind::present) && pte->pfn() == pfns[i]);
+    keep_dirty(pfns[i], *pte);
     space.table().store(pte, Pte::unmapped(pfns[i]));
     mm_->frames.transition(pfns[i], PageState::mapped, PageState::unmapped);
     mm_->observer.event(EventKind::reclaim_unmap, pfns[i].v, (start + i).v);
@@ -80,6 +81,17 @@ u32 SpaceTable::unmap_run(const Pfn* pfns, u32 count, bool* unmapped) {
     return done + 1;  // the held page is skipped
   }
   return run;
+}
+
+// The entry that goes may be the only one who knows that the page was written to.
+void SpaceTable::keep_dirty(Pfn pfn, Pte entry) {
+  if (!entry.dirty()) return;
+  Page& page = mm_->frames[pfn];
+  if (page.in_page_cache()) {
+    mm_->cache.set_dirty(pfn);
+  } else if (page.in_swap_cache()) {
+    page.set(PageFlag::dirty);
+  }
 }
 
 // As unmap_run for a page with several places: each present entry becomes a soft one.
@@ -94,6 +106,7 @@ bool SpaceTable::soft_unmap_shared(Pfn pfn) {
       all = false;
       return false;
     }
+    keep_dirty(pfn, *pte);
     space.table().store(pte, Pte::unmapped(pfn));
     return true;
   });
@@ -165,13 +178,7 @@ bool SpaceTable::unmap_one(Pfn pfn, RmapPlace place) {
       mm_->observer.count(Counter::pgrotated);
       return false;
     }
-    if (entry.dirty()) {
-      if (page.in_page_cache()) {
-        mm_->cache.set_dirty(pfn);
-      } else {
-        page.set(PageFlag::dirty);
-      }
-    }
+    keep_dirty(pfn, entry);
   }
   if (page.in_page_cache()) {
     space.table().store(pte, Pte{});

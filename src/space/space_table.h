@@ -46,6 +46,7 @@ class SpaceTable final : public Mapper {
  private:
   u32 unmap_run(const Pfn* pfns, u32 count, bool* unmapped);
   bool soft_unmap_shared(Pfn pfn);
+  void keep_dirty(Pfn pfn, Pte entry);
 
  public:
   // Takes one entry of a page in a cache away, as try_to_unmap does with all. False: held.

@@ -120,6 +120,17 @@ TEST(Runner, a_byte_that_came_back_wrong_ends_the_run) {
       << swap.text;
 }
 
+// Unmapping a page softly once forgot that its entry was dirty, and the write was lost.
+TEST(Runner, a_page_written_after_its_swap_in_is_written_again) {
+  EXPECT_EQ(play("mmap A buf 4p rw\nfill A buf 4p pattern=1\nmadvise A buf 4p pageout\ndaemons\n"
+                 "write A buf \"new\"\nmadvise A buf 4p pageout\ndaemons\n"
+                 "expect entry A buf = swapped\nread A buf expect=\"new\"\nverify A buf 4p\n"
+                 "fork A B\nwrite A buf+1p \"a\"\nmadvise A buf 4p pageout\n"
+                 "madvise B buf 4p pageout\ndaemons\nread A buf+1p expect=\"a\"\nverify B buf 4p\n")
+                .text,
+            "");
+}
+
 TEST(Runner, notes_loops_and_deltas) {
   EXPECT_EQ(play("mmap A buf 9p rw\nnote n rss A\nrepeat 3 {\n  touch A buf 3p write\n}\n"
                  "expect rss A = @n+3\nexpect counter pgfault = 3\n"
