@@ -36,6 +36,8 @@ u32 FaultHandler::frames_needed(const Job& job, u32 pages) const {
 FaultOutcome FaultHandler::take_frames(Job& job, u32 pages) {
   const u32 needed = frames_needed(job, pages);
   if (needed == 0) return FaultOutcome::done;
+  const WalkScope walk(mm_->observer.walk, "alloc_page", "{a} free, low mark {b}",
+                       mm_->allocator.free_pages().v, mm_->allocator.marks().low.v);
   if (needed > 1) (void)mm_->allocator.make_room(PageCount(needed));
   while (job.frame_count < needed) {
     Pfn first;
@@ -43,7 +45,10 @@ FaultOutcome FaultHandler::take_frames(Job& job, u32 pages) {
     if (got == 0) break;
     for (u32 i = 0; i < got; ++i) job.frames[job.frame_count++] = first + i;
   }
-  if (job.frame_count > 0) return FaultOutcome::done;
+  if (job.frame_count > 0) {
+    mm_->observer.step("plenty: frame {a} from the free lists", job.frames[0].v);
+    return FaultOutcome::done;
+  }
   const Result<Pfn> pfn = mm_->allocator.alloc(0, kAllocUser);
   if (!pfn.ok()) return pfn.error() == Error::wait ? FaultOutcome::wait : FaultOutcome::oom;
   job.frames[job.frame_count++] = pfn.value();
