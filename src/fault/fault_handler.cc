@@ -81,7 +81,7 @@ FaultOutcome FaultHandler::resolve(AddressSpace& space, Area& area, Vpn vpn, Acc
     switch (entry.kind()) {
       case Pte::Kind::present: return wp_fault(space, area, vpn);
       case Pte::Kind::swapped:
-        if (entry.slot().area() != 0 || mm_->swap.refs(entry.slot()) > 1) {
+        if (!swapped_alone(entry.slot())) {
           return swap_fault(space, area, vpn, entry.slot(), access, attempt);
         }
         if (attempt == 0) mm_->observer.count(Counter::pgmajfault);
@@ -164,14 +164,16 @@ void FaultHandler::will_need(AddressSpace& space, VpnRange range) {
       for (u32 i = 0; i < span.count; ++i) {
         const Pte entry = span.ptes[i];
         if (!entry.is(Pte::Kind::swapped) || mm_->swap.cached(entry.slot()).valid()) continue;
-        if (mm_->swap.refs(entry.slot()) > 1) continue;  // shared: it comes with its fault
+        const bool alone = swapped_alone(entry.slot());
+        if (!alone && entry.slot().area() == 0) continue;  // shared: it comes with its fault
         // Only free frames: advice must not evict anything.
         if (job.read_count == kReadTargetsMax || mm_->allocator.below_high()) break;
         Pfn pfn;
         if (mm_->allocator.alloc_run(1, &pfn) == 0) break;
         if (mm_->swap.on_disk(entry.slot())) {
           job.reads[job.read_count++] = {entry.slot(), pfn};
-          mm_->frames[pfn].set_rmap(space.id(), span.start + i);
+          // A page of our own comes to its entry, others only into the swap cache.
+          if (alone) mm_->frames[pfn].set_rmap(space.id(), span.start + i);
           mm_->frames[pfn].private_data = 0;
         } else if (mm_->swap.load(entry.slot(), pfn) == LoadOutcome::done) {
           Page& page = mm_->frames[pfn];

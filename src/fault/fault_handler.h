@@ -94,6 +94,11 @@ class FaultHandler final : public SwapInSink {
     }
   };
 
+  // Whether a slot belongs to one entry only, so that its page can go straight to the entry. On
+  // machines that do not share frames that is always so.
+  bool swapped_alone(SlotId slot) const {
+    return !mm_->machine.features.shared_frames || (slot.area() == 0 && mm_->swap.refs(slot) == 1);
+  }
   FaultOutcome resolve(AddressSpace& space, Area& area, Vpn vpn, Access access, u32 attempt);
   FaultOutcome grow_stack(AddressSpace& space, Area& area, VirtAddr va, const FaultTask& task);
   FaultOutcome populate_one(AddressSpace& space, Area& area, Vpn vpn);

@@ -142,7 +142,10 @@ bool FaultHandler::prepare(Job& job, Vpn vpn, bool first) {
       job.ready[job.ready_count++] = {vpn, pfn, arrival, static_cast<u32>(marks), true};
       return true;
     }
-    case Pte::Kind::swapped: return prepare_swapped(job, vpn, entry.slot(), first);
+    case Pte::Kind::swapped:
+      // What others may want too comes through the swap cache, with a fault of its own.
+      if (!first && !swapped_alone(entry.slot())) return false;
+      return prepare_swapped(job, vpn, entry.slot(), first);
   }
   return false;
 }
@@ -295,7 +298,7 @@ void FaultHandler::read_ahead(const Job& job) {
     const Vpn vpn{ahead.first.v + static_cast<u64>(ahead.window.stride * i)};
     const Pte entry = job.space->table().get(vpn);
     if (!entry.is(Pte::Kind::swapped) || mm_->swap.reading(entry.slot())) continue;
-    if (!mm_->swap.on_disk(entry.slot())) continue;
+    if (!mm_->swap.on_disk(entry.slot()) || !swapped_alone(entry.slot())) continue;
     Pfn pfn;
     if (mm_->allocator.alloc_run(1, &pfn) == 0) break;
     ahead.reads[ahead.read_count++] = {entry.slot(), pfn};
