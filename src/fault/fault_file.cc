@@ -123,6 +123,8 @@ FaultOutcome FaultHandler::shmem_swap_in(Mapping& mapping, u32 index, SlotId slo
     }
     mm_->observer.step("lookup_swap_cache: frame {a} still holds it", pfn.v);
     mm_->reclaimer.page_removed(pfn);
+    // The table's reference first: a dirty page leaves the swap cache only as the last to want it.
+    swap.put(slot);
     swap.delete_from_cache(pfn);
     page.flags = 0;
     page.private_data = 0;
@@ -145,13 +147,13 @@ FaultOutcome FaultHandler::shmem_swap_in(Mapping& mapping, u32 index, SlotId slo
       if (outcome == LoadOutcome::io) swap.clear_error(slot);
       return outcome == LoadOutcome::corrupt ? FaultOutcome::corrupt : FaultOutcome::bus;
     }
+    swap.put(slot);
     mm_->observer.count(Counter::pgmajfault);
     mm_->observer.count(Counter::pswpin);
   }
   const Status added = mm_->cache.add_frame(mapping, index, pfn, kAllocReclaim);
   SPW_ASSERT(added.ok());  // the tree node of the slot is there
   mm_->cache.set_dirty(pfn);
-  swap.put(slot);
   mm_->observer.step("frame {a} enters the page cache, dirty; the slot is given back", pfn.v);
   return FaultOutcome::done;
 }

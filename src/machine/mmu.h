@@ -15,7 +15,8 @@ class Mmu {
  public:
   // Maps frames [first, first+count), which are online and unmapped, at consecutive addresses
   // from `va`, where nothing is mapped. With shared_frames they may be mapped elsewhere, and the
-  // entries that the core stores may grant less than `prot`. Cannot fail: a machine that cannot
+  // entries that the core stores may grant less than `prot`, which may be Prot::none there (fork of
+  // a page that nobody may touch for now). Cannot fail: a machine that cannot
   // go on stops the program with a message. Does not wake anybody who waits for the page; see
   // wake().
   virtual void map(SpaceId space, VirtAddr va, Pfn first, u32 count, Prot prot) = 0;

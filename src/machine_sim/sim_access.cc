@@ -134,7 +134,7 @@ std::string SimMmu::pte_difference(SpaceId space, Vpn vpn, Pte pte) const {
     what = "a present entry was never mapped";
   } else if (m->pfn != pte.pfn()) {
     what = "a present entry and the mapping name different frames";
-  } else if (m->prot == Prot::none) {
+  } else if (m->prot == Prot::none && !pte.protnone()) {
     what = "a page is mapped where nothing is permitted";
   } else if (!features_.frame_bytes_while_mapped &&
              (pte.writable() != allows(m->prot, Prot::write) ||

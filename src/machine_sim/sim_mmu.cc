@@ -37,7 +37,7 @@ SimMmu::Mapping& SimMmu::mapping(SpaceId space, Vpn vpn, Pfn frame) {
 void SimMmu::map(SpaceId space, VirtAddr va, Pfn first, u32 count, Prot prot) {
   SPW_ASSERT(va.page_aligned());
   SPW_ASSERT(space.valid());
-  SPW_ASSERT(prot != Prot::none);
+  SPW_ASSERT(prot != Prot::none || features_.shared_frames);
   for (u32 i = 0; i < count; ++i) {
     const Vpn vpn = va.vpn() + i;
     const Pfn pfn = first + i;

@@ -76,7 +76,8 @@ class Mapper {
  public:
   // Soft unmap, for machines without accessed bits: the entries stay and say "resident but
   // unmapped", so that a touch is seen. Anonymous pages with one place. outcome[i] tells whether
-  // pfns[i] is unmapped now; pages that somebody holds stay mapped.
+  // pfns[i] is unmapped now; pages that somebody holds stay mapped. Pages of the page cache lose
+  // their entries instead, as try_to_unmap does it: the cache keeps them findable.
   virtual void unmap_pages(const Pfn* pfns, u32 count, bool* unmapped) = 0;
   // The softly unmapped page now lives in `slot`: rewrites what maps it. The frame is the caller's.
   virtual void replace_by_slot(Pfn pfn, SlotId slot) = 0;

@@ -24,7 +24,8 @@ Status AddressSpace::init(MmContext& mm, SpaceId id, VpnRange range, PageCount b
   return kOk;
 }
 
-void AddressSpace::set_brk_start(Vpn start) {
+void AddressSpace::set_brk_start(Vpn start, u64 data_bytes) {
+  data_bytes_ = data_bytes;
   brk_start_ = start;
   brk_limit_ = range_.end;
   brk_ = addr_of(start);
@@ -391,9 +392,13 @@ Result<VirtAddr> AddressSpace::brk(VirtAddr wanted) {
   if (wanted < addr_of(brk_start_) || wanted > addr_of(brk_limit_)) return brk_;
   const Vpn old_end = brk_start_ + pages_for(brk_.v - addr_of(brk_start_).v).v;
   const Vpn new_end = brk_start_ + pages_for(wanted.v - addr_of(brk_start_).v).v;
+  const u64 heap_bytes = wanted.v - addr_of(brk_start_).v;
+  if (wanted > brk_ &&
+      (heap_bytes > limits_.data_bytes || data_bytes_ > limits_.data_bytes - heap_bytes)) {
+    return brk_;
+  }
   if (new_end > old_end) {
     const VpnRange growth{old_end, new_end};
-    if (new_end.v - brk_start_.v > limits_.data.v) return brk_;
     const Area* overlap = find_above(growth.start);
     const Vpn needed = brk_gap_ ? growth.end + 1 : growth.end;
     if (overlap != nullptr && overlap->start < needed) return brk_;

@@ -41,10 +41,10 @@ struct SpaceLayout {
   bool top_down = false;
 };
 
-// Limits of a process, in pages.
+// Limits of a process, in pages; that of its data counts bytes, as the break does.
 struct SpaceLimits {
   PageCount as{~u64{0}};
-  PageCount data{~u64{0}};
+  u64 data_bytes{~u64{0}};
   PageCount stack{~u64{0}};
   PageCount memlock{~u64{0}};
   PageCount stack_guard_gap{0};
@@ -80,8 +80,9 @@ class AddressSpace {
   Result<Vpn> remap(VpnRange old_range, PageCount new_pages, bool may_move, bool fixed, Vpn to);
   // The break in bytes after the call; growing fails silently, as brk(2) does.
   Result<VirtAddr> brk(VirtAddr wanted);
-  // Where the heap starts (exec); it is empty.
-  void set_brk_start(Vpn start);
+  // Where the heap starts (exec); it is empty. `data_bytes` of initialised data before it count
+  // against the limit of the heap.
+  void set_brk_start(Vpn start, u64 data_bytes = 0);
   VirtAddr brk_now() const { return brk_; }
   Vpn brk_start() const { return brk_start_; }
   Status set_locked(VpnRange range, bool locked, PageCount locked_max);
@@ -171,6 +172,7 @@ class AddressSpace {
   Vpn brk_start_;
   Vpn brk_limit_;
   VirtAddr brk_;
+  u64 data_bytes_ = 0;
   bool brk_gap_ = false;  // one free page is kept above the heap, as Linux does
   bool lock_future_ = false;
   PageTable table_;

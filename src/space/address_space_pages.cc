@@ -107,6 +107,12 @@ void AddressSpace::set_present_prot(VpnRange range, Area& area) {
   for (Vpn at = range.start; table_.next_span(at, range.end, &span); at = span.start + span.count) {
     for (u32 i = 0; i < span.count; ++i) {
       const Pte old = span.ptes[i];
+      if (old.is(Pte::Kind::zero) && area.prot == Prot::none) {
+        // The zero page cannot say that nobody may read it; nothing is lost with its entry.
+        const Pfn none = kNoPfn;
+        mm_->machine.mmu.drop(id_, addr_of(span.start + i), &none, 1, area.prot);
+        table_.store(&span.ptes[i], Pte{});
+      }
       if (!old.is(Pte::Kind::present)) continue;
       const bool may_write = !shares || area.shared || old.writable();
       table_.store(&span.ptes[i], Pte::present(old.pfn(), area.prot)

@@ -13,6 +13,7 @@ Status AddressSpace::fork_from(AddressSpace& parent) {
   brk_start_ = parent.brk_start_;
   brk_limit_ = parent.brk_limit_;
   brk_ = parent.brk_;
+  data_bytes_ = parent.data_bytes_;
   brk_gap_ = parent.brk_gap_;
   SPW_TRY(copy_areas(parent));
   for (Area* area = tree_.first(); area != nullptr; area = AreaTree::next(area)) {

@@ -51,6 +51,12 @@ bool SpaceTable::locked_by_area(Pfn pfn) {
   return locked;
 }
 
+// A soft entry has no dirty bit: what the page's slot has is old if the entry said dirty.
+void SpaceTable::keep_dirty(Pfn pfn, Pte entry) {
+  Page& page = mm_->frames[pfn];
+  if (entry.dirty() && page.in_swap_cache()) page.set(PageFlag::dirty);
+}
+
 // Unmaps pages that lie at consecutive addresses of one area.
 u32 SpaceTable::unmap_run(const Pfn* pfns, u32 count, bool* unmapped) {
   const Page& first = mm_->frames[pfns[0]];
@@ -62,7 +68,7 @@ u32 SpaceTable::unmap_run(const Pfn* pfns, u32 count, bool* unmapped) {
   while (run < count) {
     const Page& page = mm_->frames[pfns[run]];
     if (page.rmap_space() != space.id() || page.rmap_vpn() != start + run) break;
-    if (!area->range().contains(start + run)) break;
+    if (!area->range().contains(start + run) || page.in_page_cache()) break;
     ++run;
   }
   const u32 done = mm_->machine.mmu.unmap(space.id(), addr_of(start), pfns, run, area->prot);
@@ -121,7 +127,10 @@ bool SpaceTable::soft_unmap_shared(Pfn pfn) {
 
 void SpaceTable::unmap_pages(const Pfn* pfns, u32 count, bool* unmapped) {
   for (u32 i = 0; i < count;) {
-    if ((mm_->frames[pfns[i]].rmap & Page::kRmapChain) != 0) {
+    if (mm_->frames[pfns[i]].in_page_cache()) {
+      unmapped[i] = try_to_unmap(pfns[i]) == UnmapOutcome::unmapped;
+      ++i;
+    } else if ((mm_->frames[pfns[i]].rmap & Page::kRmapChain) != 0) {
       unmapped[i] = soft_unmap_shared(pfns[i]);
       ++i;
     } else {

@@ -231,7 +231,7 @@ Status Exec::build(AddressSpace& space, u64 sp) {
     if (pages_.args[i].valid()) SPW_TRY(hand_over(space, first + i, &pages_.args[i]));
   }
   const ElfSegment& last = image_.segments[image_.count - 1];
-  space.set_brk_start(Vpn(pages_for(last.addr + bias_ + last.mem_bytes).v));
+  space.set_brk_start(Vpn(pages_for(last.addr + bias_ + last.mem_bytes).v), last.file_bytes);
   return kOk;
 }
 

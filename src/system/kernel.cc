@@ -90,7 +90,7 @@ void Kernel::set_limit(Pid pid, Limit limit, u64 value) {
   switch (limit) {
     case Limit::stack: limits.stack = pages; return;
     case Limit::as: limits.as = pages; return;
-    case Limit::data: limits.data = pages; return;
+    case Limit::data: limits.data_bytes = value; return;
     case Limit::memlock: limits.memlock = pages; return;
   }
 }

@@ -56,6 +56,28 @@ TEST(Kernel, more_memory_than_there_is_goes_to_swap_and_comes_back) {
   EXPECT_EQ(bed.audit(), "");
 }
 
+TEST(Kernel, a_page_that_came_back_from_swap_and_changed_is_written_again) {
+  KernelBed bed;
+  const Pid pid = bed.spawn();
+  const u64 at = bed.map(pid, 3);
+  bed.fill(pid, at, 3);
+  const auto push_out = [&] {
+    constexpr i32 kPageout = 21;
+    for (u32 i = 0; i < 10; ++i) {
+      (void)bed.wait_for([&] { return bed.kernel().madvise(pid, at, 3 * kPageSize, kPageout); });
+      bed.settle();
+    }
+    EXPECT_EQ(bed.task(pid).swap_entries, 3U);
+  };
+  push_out();
+  EXPECT_TRUE(bed.holds(pid, at, 3));
+  bed.fill(pid, at, 2, 1);  // their slots hold what is old by now
+  push_out();
+  EXPECT_TRUE(bed.holds(pid, at, 2, 1));
+  EXPECT_EQ(bed.load(pid, at + 2 * kPageSize), KernelBed::mark(pid, 2, 0));
+  EXPECT_EQ(bed.audit(), "");
+}
+
 TEST(Kernel, a_shared_mapping_is_one_memory_for_parent_and_child) {
   KernelBed bed;
   const Pid parent = bed.spawn();
