@@ -52,6 +52,7 @@ json operation_json(const OperationRecord& o) {
   json out = {{"line", o.at.line}, {"column", o.at.column}, {"text", o.text}};
   if (!o.result.empty()) out["result"] = o.result;
   if (o.expectation) out["expectation"] = true;
+  if (o.failed) out["failed"] = true;
   if (o.times > 1) out["times"] = o.times;
   std::size_t at = 0;
   if (!o.walk.empty()) out["walk"] = walk_json(o.walk, &at, 0);

@@ -112,10 +112,11 @@ bool TextView::step(const StepRecord& record, const Picture&, const Picture&) {
 }
 
 std::string TextView::operation_text(const OperationRecord& operation) const {
-  std::string out = operation.expectation ? "  " + paint(kGreen, "holds: ") + operation.text
-                                          : "  " + paint(kBold, operation.text);
+  std::string out = operation.failed        ? "  " + paint(kRed, "does not hold: ") + operation.text
+                    : operation.expectation ? "  " + paint(kGreen, "holds: ") + operation.text
+                                            : "  " + paint(kBold, operation.text);
   if (operation.times > 1) out += paint(kDim, fmt::format("   {} times", operation.times));
-  if (!operation.result.empty() && !operation.expectation) {
+  if (!operation.result.empty() && (operation.failed || !operation.expectation)) {
     out += "  -> " + paint(kYellow, operation.result);
   }
   return out + "\n" + walk_text(operation.walk);
@@ -148,8 +149,12 @@ std::string TextView::walk_text(const std::vector<WalkItem>& walk) const {
 std::string TextView::one_change(const Change& change, std::size_t subject_width) const {
   const bool fresh = change.kind == Change::Kind::fresh;
   const bool gone = change.kind == Change::Kind::gone;
+  // A frame that was freed and an entry that was replaced lose all that they had.
+  const bool replaced = !fresh && !gone && !change.fields.empty() &&
+                        (change.fields[0].name == "state" || change.fields[0].name == "entry");
   std::string fields;
   for (const Field& field : change.fields) {
+    if (replaced && field.after.empty()) continue;
     // What a new thing does not have need not be told.
     if (change.kind != Change::Kind::changed && (field.after == "0" || field.after == "none" ||
                                                  field.before == "0" || field.before == "none")) {

@@ -22,7 +22,8 @@ PageOutcome PageOut::run(Pfn pfn, u32 shadow) {
 
 PageOutcome PageOut::cached_out(Pfn pfn, u32 shadow) {
   Page& page = mm_->frames[pfn];
-  if (page.state == PageState::mapped && mm_->spaces->try_to_unmap(pfn) != UnmapOutcome::unmapped) {
+  // Entries that a policy made soft hold the page as well.
+  if (page.mapcount > 0 && mm_->spaces->try_to_unmap(pfn) != UnmapOutcome::unmapped) {
     return PageOutcome::keep;
   }
   if (page.has(PageFlag::dirty)) {

@@ -135,7 +135,7 @@ void slot_facts(const Picture& p, Facts* facts) {
       const SlotView& v = swap.slots[i];
       if (!v.used) continue;
       Fact& fact = (*facts)[{swap.view.device, i}];
-      fact.subject = swap.name + " slot " + std::to_string(i + 1);
+      fact.subject = swap.name + ":" + std::to_string(i + 1);
       fact.add("count", v.count);
       fact.add("swap_cache", v.cached.valid() ? "frame " + std::to_string(v.cached.v) : "no");
     }

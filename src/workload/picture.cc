@@ -165,7 +165,7 @@ std::string place_name(const PictureTask& task, Vpn vpn) {
 
 std::string slot_text(SlotId slot) {
   if (slot.area() == 0) return "slot " + std::to_string(slot.v);
-  return "swap" + std::to_string(slot.area() - 1) + " slot " + std::to_string(slot.offset());
+  return "swap" + std::to_string(slot.area() - 1) + ":" + std::to_string(slot.offset());
 }
 
 SlotId slot_at(const SwapView& swap, u64 offset) {

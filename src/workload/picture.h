@@ -114,7 +114,7 @@ std::string area_name(const PictureTask& task, const AreaView& area);
 std::string place_name(const PictureTask& task, Vpn vpn);
 // Slots of an area count from 1 to its size.
 SlotId slot_at(const SwapView& swap, u64 offset);
-std::string slot_text(SlotId slot);  // "swap0 slot 3"
+std::string slot_text(SlotId slot);  // "swap0:3"
 std::string hex_text(u64 value);
 std::string prot_text(Prot prot);
 const char* name_of(Pte::Kind kind);

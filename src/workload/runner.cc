@@ -190,10 +190,11 @@ void Runner::record(const Statement& s, std::string result) {
   r.text = print_statement(s);
   r.result = std::move(result);
   r.expectation = s.verb == Verb::expect;
+  r.failed = result_.end != RunEnd::good;
   r.walk = walk_.take();
   std::vector<OperationRecord>& all = step_->operations;
   // In a loop the same thing often happens in the same way.
-  if (!all.empty() && all.back().text == r.text && all.back().result == r.result &&
+  if (!r.failed && !all.empty() && all.back().text == r.text && all.back().result == r.result &&
       all.back().walk == r.walk) {
     ++all.back().times;
     return;

@@ -28,6 +28,7 @@ struct OperationRecord {
   std::string text;          // as the scenario says it
   std::string result;        // "0x40000000", "ENOMEM", "SEGV_MAPERR at 0x...", "" for nothing
   bool expectation = false;  // then `result` is what was found
+  bool failed = false;       // the run ended here
   std::vector<WalkItem> walk;
   u64 times = 1;  // in a row, with an equal walk
 };

@@ -131,6 +131,18 @@ TEST(Runner, a_page_written_after_its_swap_in_is_written_again) {
             "");
 }
 
+// Softly unmapped pages of files and segments once could not be evicted, or were freed although
+// entries still named them.
+TEST(Runner, softly_unmapped_pages_of_caches_are_evicted) {
+  EXPECT_EQ(play("mmap A f 2p rw shared file=\"data\"\nverify A f 5000\nwrite A f \"new\"\n"
+                 "madvise A f 2p pageout\ndaemons\nmadvise A f 2p pageout\n"
+                 "expect file_info \"data\" cached = 0\nread A f expect=\"new\"\n"
+                 "shmget A seg 6p\nshmat A seg s\nfill A s 6p\nmadvise A s 6p pageout\ndaemons\n"
+                 "expect segment seg swapped = 6\nverify A s 6p\n")
+                .text,
+            "");
+}
+
 TEST(Runner, notes_loops_and_deltas) {
   EXPECT_EQ(play("mmap A buf 9p rw\nnote n rss A\nrepeat 3 {\n  touch A buf 3p write\n}\n"
                  "expect rss A = @n+3\nexpect counter pgfault = 3\n"

@@ -20,8 +20,8 @@ StepRecord sample() {
     const WalkScope inner(&log, "handle_mm_fault");
   }
   log.end();
-  record.operations.push_back({{7, 3}, "write A buf 1", "", false, log.take(), 2});
-  record.operations.push_back({{8, 3}, "expect rss A = 1", "1", true, {}, 1});
+  record.operations.push_back({{7, 3}, "write A buf 1", "", false, false, log.take(), 2});
+  record.operations.push_back({{8, 3}, "expect rss A = 1", "1", true, false, {}, 1});
   for (int i = 0; i < 20; ++i) {
     record.changes.push_back({FactGroup::frames,
                               Change::Kind::changed,

@@ -28,7 +28,7 @@ function operationNodes(operation, failed) {
   if (operation.result && !operation.expectation) {
     head.append(el("span", { class: "result mono" }, ` → ${operation.result}`));
   }
-  if (failed) {
+  if (failed && run.result.expected !== undefined) {
     head.append(el("div", { class: "result mono" },
       `expected ${run.result.expected}, actual ${run.result.actual}`));
   }
@@ -66,7 +66,6 @@ function storyNodes() {
         "step changes is outlined in the pictures. Point at a frame to see where it is used."))];
   }
   const step = run.steps[at - 1];
-  const good = run.result.end === "good";
   const nodes = [];
   const card = el("div", { class: "panel" }, el("h2", {}, `${step.number}. ${step.title}`));
   if (step.narrative) {
@@ -76,8 +75,7 @@ function storyNodes() {
   nodes.push(card);
   const path = el("div", { class: "panel", id: "path" }, el("h3", {}, "What happened"));
   for (const operation of step.operations) {
-    const failed = !good && at === lastStep && operation.line === run.result.line &&
-      operation.column === run.result.column && run.result.expected !== undefined;
+    const failed = Boolean(operation.failed);
     path.append(...operationNodes(operation, failed).filter((n) => n));
   }
   nodes.push(path);

@@ -74,7 +74,7 @@ function pageCell(picture, entry, page, label, before) {
       if (bits.includes("W")) classes.push("writable");
     } else if (kind === "swapped") {
       classes.push("swapped");
-      text = target.split(" ").pop();
+      text = target.split(":").pop();
       title += ` · ${target}`;
     } else if (kind === "zero") {
       classes.push("zero");
