@@ -51,12 +51,6 @@ bool SpaceTable::locked_by_area(Pfn pfn) {
   return locked;
 }
 
-// A soft entry has no dirty bit: what the page's slot has is old if the entry said dirty.
-void SpaceTable::keep_dirty(Pfn pfn, Pte entry) {
-  Page& page = mm_->frames[pfn];
-  if (entry.dirty() && page.in_swap_cache()) page.set(PageFlag::dirty);
-}
-
 // Unmaps pages that lie at consecutive addresses of one area.
 u32 SpaceTable::unmap_run(const Pfn* pfns, u32 count, bool* unmapped) {
   const Page& first = mm_->frames[pfns[0]];
