@@ -100,6 +100,22 @@ class RowsBed : public KernelBed {
     bytes.resize(got.ok() ? got.value() : 0);
     return bytes;
   }
+  // Takes the file's pages out of the page cache, which are clean.
+  void make_cold(Pid pid, i32 fd, u64 pages) {
+    const u64 at = mmap(pid, 0, pages, kProtRead, kMapShared, fd).value();
+    for (u64 i = 0; i < pages; ++i) EXPECT_GE(load(pid, at + i * kPage), 0);
+    push_out(pid, at, pages);
+    EXPECT_TRUE(kernel().munmap(pid, at, pages * kPage).ok());
+  }
+  FileView file(const char* name) {
+    std::vector<FileView> all(64);
+    all.resize(kernel().files(all.data(), 64));
+    for (const FileView& f : all) {
+      if (std::string(f.name) == name) return f;
+    }
+    ADD_FAILURE() << "no file " << name;
+    return {};
+  }
   // Takes the pages away until their entries are swap entries, or empty for pages of the cache.
   void push_out(Pid pid, u64 addr, u64 pages) {
     constexpr i32 kPageout = 21;
