@@ -227,7 +227,6 @@ bool Runner::wait_a_little() {
 Runner::Outcome Runner::call(const std::function<Result<u64>(u32 attempt)>& attempt_call) {
   constexpr u32 kIdleMax = 200;  // two seconds: each daemon's time has come by then
   Outcome outcome;
-  walk_.begin();
   u32 idle = 0;
   for (u32 attempt = 0;; ++attempt) {
     outcome.value = attempt_call(attempt);
@@ -238,7 +237,6 @@ Runner::Outcome Runner::call(const std::function<Result<u64>(u32 attempt)>& atte
       break;
     }
   }
-  walk_.end();
   return outcome;
 }
 
@@ -262,9 +260,7 @@ bool Runner::do_machine(const Statement& s) {
       break;
     case Verb::age:
       for (u64 i = 0; i < count("times", 1); ++i) {
-        walk_.begin();
         kernel_->age();
-        walk_.end();
       }
       break;
     case Verb::advance: hardware_.advance(s.operands[0].number.total()); break;
@@ -294,9 +290,7 @@ bool Runner::do_machine(const Statement& s) {
       const bool until_idle = operand(s, "idle").given();
       u64 left = count("times", until_idle ? kAttemptsMax : 1);
       for (bool more = true; left > 0 && (more || !until_idle); --left) {
-        walk_.begin();
         more = kernel_->step(daemon) || kernel_->wanted(daemon);
-        walk_.end();
         // A daemon that waits for its own writes goes on when they have ended.
         if (until_idle) more = hardware_.complete_one() || more;
       }

@@ -38,9 +38,7 @@ bool Runner::do_process(const Statement& s) {
     case Verb::exec: return do_exec(s);
     case Verb::exit: {
       const Operand& code = operand(s, "code");
-      walk_.begin();
       kernel_->exit(p->pid, static_cast<i32>(code.number.value));
-      walk_.end();
       break;
     }
     case Verb::kill: {
@@ -48,9 +46,7 @@ bool Runner::do_process(const Statement& s) {
       const Signal signo = with.text == "TERM"   ? Signal::term
                            : with.text == "SEGV" ? Signal::segv
                                                  : Signal::kill;
-      walk_.begin();
       kernel_->kill(p->pid, signo);
-      walk_.end();
       break;
     }
     case Verb::cpu: p->cpu = static_cast<u32>(s.operands[1].number.value); break;

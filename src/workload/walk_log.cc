@@ -32,56 +32,59 @@ std::string WalkLog::format(const char* text, u64 a, u64 b, u64 c) {
   return out;
 }
 
-void WalkLog::add(WalkItem item, const char* shape) {
-  shape_ += static_cast<char>('0' + static_cast<int>(item.kind));
-  shape_ += std::to_string(item.depth) + item.function + shape + "\n";
-  if (group_.size() + items_.size() < kItemsMax) {
-    group_.push_back(std::move(item));
-  } else {
+void WalkLog::add(WalkItem item, std::string shape) {
+  if (items_.size() == kItemsMax) {
     ++dropped_;
+    return;
   }
+  shapes_.push_back(std::to_string(item.depth) + item.function + shape + "\n");
+  items_.push_back(std::move(item));
+}
+
+// One more of what was told already, at the present depth.
+void WalkLog::count_more() {
+  if (!items_.empty() && items_.back().kind == WalkItem::Kind::more &&
+      items_.back().depth == depth()) {
+    ++items_.back().count;
+    return;
+  }
+  add({WalkItem::Kind::more, depth(), "", "", 1}, "more");
 }
 
 void WalkLog::enter(const char* function, const char* text, u64 a, u64 b, u64 c) {
   ++calls_[function];
-  add({WalkItem::Kind::call, depth_, function, format(text, a, b, c), 0}, text);
-  ++depth_;
+  Caller caller;
+  caller.first = items_.size();
+  add({WalkItem::Kind::call, depth(), function, format(text, a, b, c), 0}, text);
+  callers_.push_back(std::move(caller));
 }
 
 void WalkLog::leave() {
-  if (depth_ > 0) --depth_;
+  if (callers_.size() == 1) return;
+  const std::size_t first = callers_.back().first;
+  callers_.pop_back();
+  std::string way;
+  for (std::size_t i = first; i < shapes_.size(); ++i) way += shapes_[i];
+  // A way that did not fit any more is none.
+  if (way.empty() || callers_.back().ways.insert(way).second) return;
+  items_.resize(first);
+  shapes_.resize(first);
+  count_more();
 }
 
 void WalkLog::step(const char* text, u64 a, u64 b, u64 c) {
-  add({WalkItem::Kind::step, depth_, "", format(text, a, b, c), 0}, text);
+  if (callers_.back().steps[text]++ >= kStepsMax) return count_more();
+  add({WalkItem::Kind::step, depth(), "", format(text, a, b, c), 0}, text);
 }
 
 void WalkLog::remark(const std::string& text) {
-  add({WalkItem::Kind::remark, 0, "", text, 0}, text.c_str());
-}
-
-void WalkLog::begin() {
-  // What came between two groups is kept as it is.
-  items_.insert(items_.end(), group_.begin(), group_.end());
-  group_.clear();
-  shape_.clear();
-}
-
-void WalkLog::end() {
-  const bool known = !shape_.empty() && shapes_[shape_]++ != 0;
-  if (!known) {
-    items_.insert(items_.end(), group_.begin(), group_.end());
-  } else if (!items_.empty() && items_.back().kind == WalkItem::Kind::more) {
-    ++items_.back().count;
-  } else {
-    items_.push_back({WalkItem::Kind::more, 0, "", "", 1});
-  }
-  group_.clear();
-  shape_.clear();
+  // Between calls that were only counted a remark would stand alone.
+  if (!items_.empty() && items_.back().kind == WalkItem::Kind::more) return;
+  if (!items_.empty() && items_.back().text == text) return;
+  add({WalkItem::Kind::remark, 0, "", text, 0}, text);
 }
 
 std::vector<WalkItem> WalkLog::take() {
-  begin();
   if (dropped_ != 0) {
     items_.push_back({WalkItem::Kind::remark, 0, "",
                       std::to_string(dropped_) + " more calls and decisions are not kept", 0});
@@ -89,8 +92,8 @@ std::vector<WalkItem> WalkLog::take() {
   std::vector<WalkItem> out = std::move(items_);
   items_.clear();
   shapes_.clear();
+  callers_.assign(1, Caller{});
   dropped_ = 0;
-  depth_ = 0;
   return out;
 }
 

@@ -19,14 +19,12 @@ std::string text_of(const std::vector<WalkItem>& items) {
 }
 
 void fault(WalkLog& log, u64 address, bool major) {
-  log.begin();
   {
     const WalkScope outer(&log, "do_page_fault", "at {a:x}", address);
     const WalkScope inner(&log, "handle_mm_fault");
     log.step(major ? "slot {a}: read" : "{b:s} page, frame {a}", address >> 12,
              walk_string("fresh"), 0);
   }
-  log.end();
 }
 
 TEST(WalkLog, fills_in_values) {
@@ -37,6 +35,7 @@ TEST(WalkLog, fills_in_values) {
 TEST(WalkLog, keeps_order_and_depth) {
   WalkLog log;
   fault(log, 0x3000, false);
+  log.remark("done");
   log.remark("done");
   EXPECT_EQ(text_of(log.take()),
             "do_page_fault(at 0x3000);.handle_mm_fault();..fresh page, frame 3;done;");
@@ -61,11 +60,26 @@ TEST(WalkLog, folds_what_went_the_same_way) {
   EXPECT_EQ(log.calls("do_page_fault"), 10U);
 }
 
+TEST(WalkLog, folds_at_every_depth_and_decisions_too) {
+  WalkLog log;
+  {
+    const WalkScope outer(&log, "swap_out");
+    for (u64 i = 0; i < 9; ++i) {
+      const WalkScope inner(&log, "try_to_swap_out", "page {a}", i);
+      log.step(i == 4 ? "taken" : "age {a}", i, 0, 0);
+    }
+    for (u64 i = 0; i < WalkLog::kStepsMax + 3; ++i) log.step("mm {a}", i, 0, 0);
+  }
+  EXPECT_EQ(text_of(log.take()),
+            "swap_out();.try_to_swap_out(page 0);..age 0;.+3;.try_to_swap_out(page 4);..taken;.+4;"
+            ".mm 0;.mm 1;.mm 2;.mm 3;.mm 4;.mm 5;.+3;");
+}
+
 TEST(WalkLog, has_a_limit) {
   WalkLog log;
-  log.begin();
-  for (u64 i = 0; i < 3 * WalkLog::kItemsMax; ++i) log.step("{a}", i, 0, 0);
-  log.end();
+  std::vector<std::string> names;
+  for (u64 i = 0; i < 3 * WalkLog::kItemsMax; ++i) names.push_back("f" + std::to_string(i));
+  for (const std::string& name : names) const WalkScope scope(&log, name.c_str());
   const auto items = log.take();
   ASSERT_EQ(items.size(), WalkLog::kItemsMax + 1);
   EXPECT_EQ(items.back().text,

@@ -13,13 +13,11 @@ StepRecord sample() {
   record.title = "A step";
   record.narrative = "One paragraph.\nAnother.";
   WalkLog log;
-  log.begin();
   {
     const WalkScope outer(&log, "do_page_fault", "write at {a:x}", 0x4000);
     log.step("found it", 0, 0, 0);
     const WalkScope inner(&log, "handle_mm_fault");
   }
-  log.end();
   record.operations.push_back({{7, 3}, "write A buf 1", "", false, false, log.take(), 2});
   record.operations.push_back({{8, 3}, "expect rss A = 1", "1", true, false, {}, 1});
   for (int i = 0; i < 20; ++i) {
