@@ -33,7 +33,7 @@ class Mmu {
   virtual void drop(SpaceId space, VirtAddr va, const Pfn* frames, u32 count, Prot prot) = 0;
 
   // Moves the mappings of `count` pages, all present, to consecutive addresses from `to`,
-  // where nothing is mapped and the same protection holds.
+  // where nothing is mapped and the same protection holds. kNoPfn as for drop.
   virtual void move(SpaceId space, VirtAddr from, VirtAddr to, const Pfn* frames, u32 count,
                     Prot prot) = 0;
 

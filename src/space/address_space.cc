@@ -399,9 +399,11 @@ Result<VirtAddr> AddressSpace::brk(VirtAddr wanted) {
   }
   if (new_end > old_end) {
     const VpnRange growth{old_end, new_end};
-    const Area* overlap = find_above(growth.start);
+    const Area* above = find_above(growth.start);
     const Vpn needed = brk_gap_ ? growth.end + 1 : growth.end;
-    if (overlap != nullptr && overlap->start < needed) return brk_;
+    const u64 guard =
+        above != nullptr && above->growsdown && brk_gap_ ? limits_.stack_guard_gap.v : 0;
+    if (above != nullptr && above->start < needed + guard) return brk_;
     if (lock_future_ && locked_vm_ + growth.pages() > limits_.memlock) return brk_;
     MapParams params;
     params.range = growth;

@@ -156,8 +156,7 @@ class AddressSpace {
   void lock_present(Area& area);
   Status reserve_tables(VpnRange from, Vpn to);
   void move_entries(VpnRange from, Vpn to, Prot prot);
-  Status check_move(const Area& area, VpnRange old_range, PageCount new_pages, bool fixed,
-                    VpnRange place);
+  Status check_move(const Area& area, VpnRange old_range, PageCount new_pages);
   Result<Vpn> move_area(Area* area, VpnRange old_range, PageCount new_pages, bool fixed, Vpn to);
   Status copy_areas(AddressSpace& parent);
   Status copy_entries(AddressSpace& parent, Area& area);

@@ -6,6 +6,8 @@ namespace {
 
 constexpr u32 kBatch = 32;  // as address_space_pages.cc
 
+bool mapped(Pte entry) { return entry.is(Pte::Kind::present) || entry.is(Pte::Kind::zero); }
+
 }  // namespace
 
 // Makes the leaf tables that moving `from` to `to` will need.
@@ -28,9 +30,9 @@ void AddressSpace::move_entries(VpnRange from, Vpn to, Prot prot) {
     for (u32 i = 0; i < span.count;) {
       u32 n = 0;
       Pfn batch[kBatch];
-      while (n < kBatch && i + n < span.count && span.ptes[i + n].is(Pte::Kind::present)) {
-        batch[n] = span.ptes[i + n].pfn();
-        ++n;
+      while (n < kBatch && i + n < span.count && mapped(span.ptes[i + n])) {
+        const Pte entry = span.ptes[i + n];
+        batch[n++] = entry.is(Pte::Kind::zero) ? kNoPfn : entry.pfn();
       }
       if (n > 0) {
         mm_->machine.mmu.move(id_, addr_of(span.start + i), addr_of(to + offset + i), batch, n,
@@ -41,12 +43,6 @@ void AddressSpace::move_entries(VpnRange from, Vpn to, Prot prot) {
         const Pte entry = *source;
         if (entry.none()) continue;
         const Vpn target = to + (offset + i + k);
-        if (entry.is(Pte::Kind::zero)) {
-          const Pfn none = kNoPfn;
-          mm_->machine.mmu.drop(id_, addr_of(span.start + i + k), &none, 1, prot);
-          table_.store(source, Pte{});
-          continue;  // the next read maps it again
-        }
         if (entry.resident()) {
           mm_->rmap.move(entry.pfn(), {id_, span.start + (i + k)}, {id_, target});
         }
@@ -64,11 +60,8 @@ void AddressSpace::move_entries(VpnRange from, Vpn to, Prot prot) {
 }
 
 // What limits say about the area's copy at `place`. Nothing has changed yet.
-Status AddressSpace::check_move(const Area& area, VpnRange old_range, PageCount new_pages,
-                                bool fixed, VpnRange place) {
+Status AddressSpace::check_move(const Area& area, VpnRange old_range, PageCount new_pages) {
   const u64 growth = new_pages > old_range.pages() ? (new_pages - old_range.pages()).v : 0;
-  const u64 replaced = fixed ? mapped_pages(place) : 0;
-  if (growth > replaced && total_vm_.v + growth - replaced > limits_.as.v) return Error::no_memory;
   if (growth > 0 && area.accounted()) SPW_TRY(mm_->commit.allows(PageCount(growth)));
   // Up to three areas more: the new one, and the old one's two remains.
   if (tree_.size() + 3 > limits_.map_count) return Error::no_memory;
@@ -86,7 +79,7 @@ Result<Vpn> AddressSpace::move_area(Area* area, VpnRange old_range, PageCount ne
     SPW_TRY_ASSIGN(start, find_gap(new_pages.v, Vpn(0)));
     place = {start, start + new_pages.v};
   }
-  SPW_TRY(check_move(*area, old_range, new_pages, fixed, place));
+  SPW_TRY(check_move(*area, old_range, new_pages));
   SPW_TRY(reserve_areas(kReserveMax));
   const u64 keep = old_range.pages().v < new_pages.v ? old_range.pages().v : new_pages.v;
   const VpnRange moved{old_range.start, old_range.start + keep};
@@ -124,28 +117,33 @@ Result<Vpn> AddressSpace::remap(VpnRange old_range, PageCount new_pages, bool ma
   Area* area = find(old_range.start);
   if (area == nullptr) return Error::fault;
   if (area->foreign) return Error::not_supported;
-  if (area->end < old_range.end) return Error::fault;
   const u64 old_pages = old_range.pages().v;
   const bool grows = new_pages.v > old_pages;
+  const VpnRange tail{old_range.start + new_pages.v, old_range.end};
+  if (!grows && fixed && area->end < tail.start) return Error::fault;
+  if (!tail.empty()) {
+    // Shrinking is munmap of the tail, whatever lies there.
+    SPW_TRY(unmap(tail));
+    old_range.end = tail.start;
+    area = find(old_range.start);
+  }
+  if (!grows && !fixed) return old_range.start;
+  if (area->end < old_range.end) return Error::fault;
   if (grows && area->locked && locked_vm_ + (new_pages - old_range.pages()) > limits_.memlock) {
     return Error::again;
   }
+  // As in Linux, what a fixed target replaces does not count in favour of the growth.
+  if (grows && total_vm_ + (new_pages - old_range.pages()) > limits_.as) return Error::no_memory;
   if (fixed) return move_area(area, old_range, new_pages, true, to);
-  if (new_pages.v <= old_pages) {
-    if (new_pages.v < old_pages) {
-      SPW_TRY(unmap({old_range.start + new_pages.v, old_range.end}));
-    }
-    return old_range.start;
-  }
-  // In place, when the area ends here and nothing follows.
+  // In place, when the area ends here and nothing follows; the guard pages of a stack above are
+  // no obstacle in Linux either.
   const Vpn new_end = old_range.start + new_pages.v;
   const Area* after = AreaTree::next(area);
-  const Vpn room = after == nullptr ? range_.end : room_end(after);
+  const Vpn room = after == nullptr ? range_.end : after->start;
   const bool in_heap_room = !brk_gap_ && area->start < brk_limit_;
   const Vpn limit = in_heap_room ? brk_limit_ : room;
   if (area->end == old_range.end && new_end <= room && new_end <= limit) {
     const VpnRange growth{old_range.end, new_end};
-    if (total_vm_ + growth.pages() > limits_.as) return Error::no_memory;
     if (area->accounted()) SPW_TRY(mm_->commit.allows(growth.pages()));
     if (area->prot != Prot::none) {
       SPW_TRY(mm_->machine.mmu.protect(id_, addr_of(growth.start), growth.pages(), area->prot));

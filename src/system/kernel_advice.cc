@@ -12,29 +12,58 @@ constexpr i32 kAdviceDofork = 11;
 constexpr i32 kAdvicePopulateRead = 22;
 constexpr i32 kAdvicePopulateWrite = 23;
 
-// mlock rounds the address down and the end up.
-Result<VpnRange> lock_range(u64 addr, u64 length) {
-  const u64 start = addr & ~kPageMask;
-  const u64 bytes = length + (addr & kPageMask);
-  if (bytes < length || start + bytes < start) return Error::invalid;
-  const u64 pages = pages_for(bytes).v;
-  if (VirtAddr(start).vpn().v + pages > kVpnEnd.v) return Error::no_memory;
-  return VpnRange{VirtAddr(start).vpn(), VirtAddr(start).vpn() + pages};
+// mlock rounds the address down and the end up, in arithmetic that wraps around.
+struct LockSpan {
+  u64 start;
+  u64 bytes;
+  bool wraps() const { return start + bytes < start; }
+  bool too_high() const { return pages_in(start + bytes).v > kVpnEnd.v; }
+  VpnRange range() const { return {VirtAddr(start).vpn(), VirtAddr(start + bytes).vpn()}; }
+};
+LockSpan lock_span(u64 addr, u64 length) {
+  return {addr & ~kPageMask, (length + (addr & kPageMask) + kPageMask) & ~kPageMask};
 }
 
-Result<VpnRange> aligned_range(u64 addr, u64 length) {
-  if (!aligned(addr)) return Error::invalid;
-  const u64 pages = pages_for(length).v;
-  if (pages > kVpnEnd.v || VirtAddr(addr).vpn().v + pages > kVpnEnd.v) return Error::invalid;
-  return VpnRange{VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
-}
-
-bool any_locked(AddressSpace& space, VpnRange range) {
+// Whether mlock could not bring in some page of the range for a reason that stays: Linux finds out
+// when the areas are locked already, and leaves them so.
+bool cannot_populate(AddressSpace& space, VpnRange range) {
   for (Area* a = space.find_above(range.start); a != nullptr && a->start < range.end;
        a = AreaTree::next(a)) {
-    if (a->locked) return true;
+    if (a->foreign) continue;
+    if (a->prot == Prot::none) return true;
+    if (a->mapping == nullptr) continue;
+    const VpnRange part = intersection(a->range(), range);
+    if (a->index_of(part.end - 1) >= pages_for(a->mapping->size_bytes).v) return true;
   }
   return false;
+}
+
+// Advice that a kind of area refuses.
+bool refuses(const Area& area, i32 advice) {
+  switch (advice) {
+    case static_cast<i32>(Advice::free): return area.mapping != nullptr || area.locked;
+    case static_cast<i32>(Advice::dontneed):
+    case static_cast<i32>(Advice::cold):
+    case static_cast<i32>(Advice::pageout): return area.locked;
+    default: return false;
+  }
+}
+
+// `range` lies in one area.
+Status follow(KernelImpl& impl, AddressSpace& space, VpnRange range, i32 advice) {
+  switch (advice) {
+    case static_cast<i32>(Advice::normal): return space.set_hint(range, AccessHint::normal);
+    case static_cast<i32>(Advice::random): return space.set_hint(range, AccessHint::random);
+    case static_cast<i32>(Advice::sequential): return space.set_hint(range, AccessHint::sequential);
+    case static_cast<i32>(Advice::willneed): impl.sys.fault.will_need(space, range); return kOk;
+    case static_cast<i32>(Advice::dontneed): return space.discard(range);
+    case static_cast<i32>(Advice::free): return space.discard_free(range);
+    case static_cast<i32>(Advice::cold): return space.cold(range);
+    case static_cast<i32>(Advice::pageout): return space.page_out(range);
+    case kAdviceDontfork: return space.set_dontcopy(range, true);
+    case kAdviceDofork: return space.set_dontcopy(range, false);
+    default: return Error::invalid;
+  }
 }
 
 }  // namespace
@@ -44,8 +73,14 @@ Result<u64> Kernel::mlock(Pid pid, u64 addr, u64 length) {
   AddressSpace& space = impl_.space(*task);
   const WalkScope walk(impl_.sys.observer.walk, "sys_mlock", "{a:x}, {b} bytes", addr, length);
   if (space.limits().memlock.v == 0) return Error::perm;
-  SPW_TRY_ASSIGN(range, lock_range(addr, length));
-  if (range.empty()) return u64{0};
+  const LockSpan span = lock_span(addr, length);
+  if (pages_in(span.bytes) > space.limits().memlock) return Error::no_memory;
+  if (span.wraps()) return Error::invalid;
+  if (span.bytes == 0) return u64{0};
+  if (span.too_high()) return Error::no_memory;
+  const VpnRange range = span.range();
+  SPW_TRY(space.check_mapped(range));
+  if (cannot_populate(space, range)) return Error::no_memory;
   // Repetition after a wait finds the areas locked already and goes on bringing pages in.
   SPW_TRY(space.set_locked(range, true, space.limits().memlock));
   return impl_.populate(*task, range, 0, true);
@@ -53,9 +88,11 @@ Result<u64> Kernel::mlock(Pid pid, u64 addr, u64 length) {
 
 Result<u64> Kernel::munlock(Pid pid, u64 addr, u64 length) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
-  SPW_TRY_ASSIGN(range, lock_range(addr, length));
-  if (range.empty()) return u64{0};
-  SPW_TRY(impl_.space(*task).set_locked(range, false, PageCount(0)));
+  const LockSpan span = lock_span(addr, length);
+  if (span.wraps()) return Error::invalid;
+  if (span.bytes == 0) return u64{0};
+  if (span.too_high()) return Error::no_memory;
+  SPW_TRY(impl_.space(*task).set_locked(span.range(), false, PageCount(0)));
   return u64{0};
 }
 
@@ -113,35 +150,32 @@ Result<u64> Kernel::madvise(Pid pid, u64 addr, u64 length, i32 advice) {
     case kAdvicePopulateWrite: break;
     default: return Error::invalid;
   }
-  SPW_TRY_ASSIGN(range, aligned_range(addr, length));
+  if (!aligned(addr)) return Error::invalid;
+  const u64 bytes = (length + kPageMask) & ~kPageMask;
+  if ((length != 0 && bytes == 0) || addr + bytes < addr) return Error::invalid;
+  const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr + bytes).vpn()};
   if (range.empty()) return u64{0};
-  SPW_TRY(space.check_mapped(range));
-  if (populate) return impl_.populate(*task, range, 0, true);
-  switch (advice) {
-    case static_cast<i32>(Advice::normal):
-      SPW_TRY(space.set_hint(range, AccessHint::normal));
-      break;
-    case static_cast<i32>(Advice::random):
-      SPW_TRY(space.set_hint(range, AccessHint::random));
-      break;
-    case static_cast<i32>(Advice::sequential):
-      SPW_TRY(space.set_hint(range, AccessHint::sequential));
-      break;
-    case static_cast<i32>(Advice::willneed): impl_.sys.fault.will_need(space, range); break;
-    case static_cast<i32>(Advice::dontneed): SPW_TRY(space.discard(range)); break;
-    case static_cast<i32>(Advice::free): SPW_TRY(space.discard_free(range)); break;
-    case static_cast<i32>(Advice::cold):
-      if (any_locked(space, range)) return Error::invalid;
-      SPW_TRY(space.cold(range));
-      break;
-    case static_cast<i32>(Advice::pageout):
-      if (any_locked(space, range)) return Error::invalid;
-      SPW_TRY(space.page_out(range));
-      break;
-    case kAdviceDontfork: SPW_TRY(space.set_dontcopy(range, true)); break;
-    case kAdviceDofork: SPW_TRY(space.set_dontcopy(range, false)); break;
-    default: break;
+  if (populate) {
+    SPW_TRY(space.check_mapped(range));
+    return impl_.populate(*task, range, 0, true);
   }
+  for (Area* a = space.find_above(range.start); a != nullptr && a->start < range.end;
+       a = AreaTree::next(a)) {
+    if (a->foreign) return Error::not_supported;
+    if (refuses(*a, advice)) return Error::invalid;
+  }
+  // Holes are no reason not to go on: they are reported at the end.
+  Vpn at = range.start;
+  bool hole = false;
+  while (at < range.end) {
+    const Area* area = space.find_above(at);
+    hole = hole || area == nullptr || area->start > at;
+    if (area == nullptr || area->start >= range.end) break;
+    const VpnRange part = intersection(area->range(), {at, range.end});
+    SPW_TRY(follow(impl_, space, part, advice));
+    at = part.end;
+  }
+  if (hole) return Error::no_memory;
   return u64{0};
 }
 
@@ -152,10 +186,10 @@ Result<u64> Kernel::msync(Pid pid, u64 addr, u64 length, u32 flags) {
   if ((flags & ~(kMsAsync | kMsInvalidate | kMsSync)) != 0) return Error::invalid;
   if (!aligned(addr)) return Error::invalid;
   if ((flags & kMsAsync) != 0 && (flags & kMsSync) != 0) return Error::invalid;
-  const u64 pages = pages_for(length).v;
-  if (pages > kVpnEnd.v || VirtAddr(addr).vpn().v + pages > kVpnEnd.v) return Error::no_memory;
-  const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
-  if (range.empty()) return u64{0};
+  const u64 bytes = (length + kPageMask) & ~kPageMask;
+  if (addr + bytes < addr) return Error::no_memory;
+  if (bytes == 0) return u64{0};
+  const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr + bytes).vpn()};
   bool hole = false;
   Vpn at = range.start;
   for (Area* a = space.find_above(at); a != nullptr && a->start < range.end;

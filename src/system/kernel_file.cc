@@ -2,6 +2,12 @@
 #include "system/kernel_impl.h"
 
 namespace spillway {
+namespace {
+
+// A position in a file (loff_t) is signed; Linux looks at that before it looks at the descriptor.
+constexpr bool negative(u64 position) { return static_cast<i64>(position) < 0; }
+
+}  // namespace
 
 Result<OpenFile*> KernelImpl::open_file(Task& task, i32 fd) {
   if (fd < 0 || static_cast<u32>(fd) >= Kernel::kOpenFilesMax) return Error::bad_fd;
@@ -69,6 +75,7 @@ Result<u64> Kernel::close(Pid pid, i32 fd) {
 
 Result<u64> Kernel::pread(Pid pid, i32 fd, void* out, u64 bytes, u64 offset, u64* done) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
+  if (negative(offset)) return Error::invalid;
   SPW_TRY_ASSIGN(file, impl_.open_file(*task, fd));
   if (!file->can_read()) return Error::bad_fd;
   return impl_.sys.files.read(*file->inode, file->readahead, offset, static_cast<u8*>(out), bytes,
@@ -77,6 +84,7 @@ Result<u64> Kernel::pread(Pid pid, i32 fd, void* out, u64 bytes, u64 offset, u64
 
 Result<u64> Kernel::pwrite(Pid pid, i32 fd, const void* data, u64 bytes, u64 offset, u64* done) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
+  if (negative(offset)) return Error::invalid;
   SPW_TRY_ASSIGN(file, impl_.open_file(*task, fd));
   if (!file->can_write()) return Error::bad_fd;
   if ((file->flags & kOpenAppend) != 0) offset = file->inode->mapping.size_bytes - *done;
@@ -85,6 +93,7 @@ Result<u64> Kernel::pwrite(Pid pid, i32 fd, const void* data, u64 bytes, u64 off
 
 Result<u64> Kernel::ftruncate(Pid pid, i32 fd, u64 size) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
+  if (negative(size)) return Error::invalid;
   SPW_TRY_ASSIGN(file, impl_.open_file(*task, fd));
   const WalkScope walk(impl_.sys.observer.walk, "vmtruncate", "to {a} bytes", size);
   if (!file->can_write()) return Error::invalid;

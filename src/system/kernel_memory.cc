@@ -67,6 +67,9 @@ Result<u64> Kernel::mmap(Pid pid, u64 addr, u64 length, u32 prot, u32 flags, i32
     if (addr > top - length) return Error::no_memory;
     if (!aligned(addr)) return Error::invalid;
     if (addr_of(space.range().start).v > addr) return Error::perm;  // vm.mmap_min_addr
+    const VpnRange place{VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
+    const Area* taken = space.find_above(place.start);
+    if (params.noreplace && taken != nullptr && taken->start < place.end) return Error::exists;
   } else {
     addr &= ~kPageMask;
     if (addr != 0) {
@@ -145,8 +148,9 @@ Result<u64> Kernel::mprotect(Pid pid, u64 addr, u64 length, u32 prot) {
   if (!aligned(addr)) return Error::invalid;
   if (length == 0) return u64{0};
   const u64 pages = pages_for(length).v;
-  if (pages > kVpnEnd.v || VirtAddr(addr).vpn().v + pages > kVpnEnd.v) return Error::no_memory;
+  if (addr + pages * kPageSize <= addr) return Error::no_memory;
   if ((prot & ~kProtBits) != 0) return Error::invalid;
+  if (pages > kVpnEnd.v || VirtAddr(addr).vpn().v + pages > kVpnEnd.v) return Error::no_memory;
   const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
   SPW_TRY(impl_.space(*task).protect(range, prot_of(prot)));
   return u64{0};
@@ -172,17 +176,19 @@ Result<u64> Kernel::mremap(Pid pid, u64 old_addr, u64 old_length, u64 new_length
   const u64 new_pages = pages_for(new_length).v;
   if (new_pages == 0 || old_pages == 0) return Error::invalid;
   if (new_pages > pages_in(top).v) return Error::invalid;
-  if (old_pages > kVpnEnd.v || VirtAddr(old_addr).vpn().v + old_pages > kVpnEnd.v) {
-    return Error::fault;
-  }
   const VpnRange old_range{VirtAddr(old_addr).vpn(), VirtAddr(old_addr).vpn() + old_pages};
   if (fixed) {
     if (!aligned(new_addr) || new_addr > top - new_pages * kPageSize) return Error::invalid;
-    const VpnRange to{VirtAddr(new_addr).vpn(), VirtAddr(new_addr).vpn() + new_pages};
-    if (to.overlaps(old_range)) return Error::invalid;
+    // In bytes and wrapping around, as Linux does it: an end past all addresses overlaps nothing.
+    const u64 old_end = old_addr + old_pages * kPageSize;
+    if (old_end > new_addr && new_addr + new_pages * kPageSize > old_addr) return Error::invalid;
     if (addr_of(space.range().start).v > new_addr) return Error::perm;
   }
   const Area* area = space.find(old_range.start);
+  if (old_pages > pages_in(top).v || old_addr > top - old_pages * kPageSize) {
+    // The start decides first; then shrinking begins with munmap of the tail, and its check.
+    return area != nullptr && new_pages < old_pages ? Error::invalid : Error::fault;
+  }
   const bool grows_locked = area != nullptr && area->locked && new_pages > old_pages;
   SPW_TRY_ASSIGN(start, space.remap(old_range, PageCount(new_pages), may_move, fixed,
                                     VirtAddr(new_addr).vpn()));

@@ -15,6 +15,24 @@ bool can_merge(const AreaLine& a, const AreaLine& b) {
 
 }  // namespace
 
+bool Side::add_line(AreaLine line, std::vector<AreaLine>* lines) const {
+  const bool window = line.start < kWindowStart + kWindowBytes && line.end > kWindowStart;
+  const bool heap = line.start < heap_start_ + kHeapBytes && line.end > heap_start_;
+  if (!window && !heap) return false;
+  const u64 low = window ? kWindowStart : heap_start_;
+  const u64 high = low + (window ? kWindowBytes : kHeapBytes);
+  if (line.start < low) {
+    if (line.object != 0) line.page_offset += (low - line.start) / kPageSize;
+    line.start = low;
+  }
+  line.end = std::min(line.end, high);
+  const auto first_of_heap = std::find_if(lines->begin(), lines->end(), [&](const AreaLine& a) {
+    return place_of(a.start).base == Base::heap;
+  });
+  lines->insert(window ? first_of_heap : lines->end(), line);
+  return true;
+}
+
 std::vector<AreaLine> merged(const std::vector<AreaLine>& lines) {
   std::vector<AreaLine> out;
   for (const AreaLine& line : lines) {

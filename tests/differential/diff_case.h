@@ -1,7 +1,7 @@
 // A case: limits and files that both sides share, a simulated machine, and operations. Its text
 // runs again:
 //
-//   setup seed=7 policy=two_list memlock=8
+//   setup seed=7 policy=2 memlock=8
 //   p0 mmap at=w:0x0 len=0x8000 prot=rw- flags=private+anonymous+fixed fd=none off=0x0 to=a:0x0
 //   ...
 #pragma once
@@ -19,7 +19,7 @@ inline constexpr u64 kNoLimit = ~u64{0};
 #define SPW_DIFF_SETUP(X)                                                         \
   X(seed, 1, "of the simulated machine's random choices")                         \
   X(frames, 2048, "of the simulated machine")                                     \
-  X(linux24, 0, "policy of the simulated machine: 1 linux24, 0 two_list")         \
+  X(policy, 0, "of the simulated machine: 0 three_queue, 1 linux24, 2 two_list")  \
   X(memlock, 2048, "RLIMIT_MEMLOCK in pages")                                     \
   X(stack, 512, "RLIMIT_STACK in pages")                                          \
   X(as, kNoLimit, "RLIMIT_AS in pages more than what is mapped at the start")     \

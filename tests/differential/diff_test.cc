@@ -97,6 +97,7 @@ class FakeSide final : public Side {
   }
   u64 object_of_file(u32 file) override { return file + 1; }
   std::vector<u8> file_bytes(u32) override { return {}; }
+  u64 file_size(u32) override { return 0x1800; }
   const char* name() const override { return whole ? "model" : "kernel"; }
   bool refuses_whole() const override { return whole; }
 

@@ -82,11 +82,7 @@ std::optional<Difference> Driver::run(const Op& op) {
   }
   if (op.kind == OpKind::check) return compare_all_bytes(op);
   const Answers a = on_both(op);
-  if (multi_area_move(op, a)) {
-    wipe(op.process, op.at, op.len);
-    wipe(op.process, op.to, op.newlen);
-    return compare_areas(op);
-  }
+  if (excused(op, a)) return compare_areas(op);
   if (Outcome d = compare(op, a)) return d;
   count(op, a.left);
   remember_process(op);
@@ -112,13 +108,68 @@ void Driver::remember_process(const Op& op) {
   if (op.kind == OpKind::exit) processes_[op.process].alive = false;
 }
 
+// A difference that is one of the written normalisations; both sides are in the same state then.
+bool Driver::excused(const Op& op, const Answers& a) {
+  if (multi_area_move(op, a) || split_differently(op, a)) {
+    wipe(op.process, op.at, std::max(op.len, op.newlen));
+    if ((op.flags & MREMAP_FIXED) != 0) wipe(op.process, op.to, op.newlen);
+    Op away;
+    away.kind = OpKind::munmap;
+    away.process = op.process;
+    away.len = op.newlen;
+    for (Side* side : {&left_, &right_}) {
+      const Answer& answer = side == &left_ ? a.left : a.right;
+      if (answer.error != 0) continue;
+      away.at = {Base::absolute, answer.value};
+      side->perform(away);
+    }
+    return true;
+  }
+  if (break_over_hole(op, a)) {
+    Op back = op;
+    back.at = left_.place_of(a.left.value);
+    right_.perform(back);
+    const u64 end = whole_pages(op.at.offset);
+    wipe(op.process, {Base::heap, end}, whole_pages(back.at.offset) - end);
+    return true;
+  }
+  return false;
+}
+
 // Linux moves several areas at once since 6.17, if the size stays; before, and here, EFAULT.
 bool Driver::multi_area_move(const Op& op, const Answers& a) const {
-  if (op.kind != OpKind::mremap || op.len != op.newlen || (op.flags & MREMAP_FIXED) == 0) {
+  if (op.kind != OpKind::mremap || whole_pages(op.len) != whole_pages(op.newlen) ||
+      (op.flags & MREMAP_FIXED) == 0) {
     return false;
   }
   return (a.left.error == 0) != (a.right.error == 0) &&
          (a.left.error == EFAULT || a.right.error == EFAULT);
+}
+
+// mremap wants one area, and what is one here may be several there.
+bool Driver::split_differently(const Op& op, const Answers& a) const {
+  if (op.kind != OpKind::mremap || (a.left.error == EFAULT) == (a.right.error == EFAULT)) {
+    return false;
+  }
+  const Process& process = processes_[op.process];
+  const bool left = a.left.error == EFAULT;
+  const u64 at = (left ? left_ : right_).address_of(op.at);
+  const AreaLine* part = find(left ? process.left_raw : process.right_raw, at);
+  const AreaLine* whole = find(process.left_areas, left_.address_of(op.at));
+  return part != nullptr && whole != nullptr && at + op.len > part->end &&
+         left_.address_of(op.at) + op.len <= whole->end;
+}
+
+// Since 6.1 Linux refuses to lower the break where nothing of the heap is left to unmap.
+bool Driver::break_over_hole(const Op& op, const Answers& a) const {
+  if (op.kind != OpKind::brk || op.at.base != Base::heap) return false;
+  const Place left = left_.place_of(a.left.value);
+  if (right_.place_of(a.right.value) != op.at || left <= op.at) return false;
+  const u64 end = whole_pages(left_.address_of(left));
+  for (u64 at = whole_pages(left_.address_of(op.at)); at < end; at += kPageSize) {
+    if (find(processes_[op.process].left_areas, at) != nullptr) return false;
+  }
+  return true;
 }
 
 std::optional<Difference> Driver::compare(const Op& op, const Answers& a) {
@@ -171,12 +222,15 @@ std::optional<Difference> Driver::compare_access(const Op& op, const Answers& a)
   return compare_bytes(op, a);
 }
 
-// Only pages of private memory: whether a page of a file is in memory depends on readahead.
-std::optional<Difference> Driver::compare_resident(const Op& op, const Answers& a) const {
+// Only pages of private memory: whether a page of a file is in memory depends on readahead. And
+// only pages with contents: when the zero page is mapped is each side's choice.
+std::optional<Difference> Driver::compare_resident(const Op& op, const Answers& a) {
   const std::vector<AreaLine>& areas = processes_[op.process].left_areas;
   for (u64 i = 0; i < std::min(a.left.bytes.size(), a.right.bytes.size()); ++i) {
-    const AreaLine* area = find(areas, left_.address_of(op.at) + i * kPageSize);
+    const u64 at = left_.address_of(op.at) + i * kPageSize;
+    const AreaLine* area = find(areas, at);
     if (area == nullptr || area->object != 0 || a.left.bytes[i] == a.right.bytes[i]) continue;
+    if (area->prot == PROT_NONE || only_zeros(op.process, left_.place_of(at))) continue;
     Difference d = differs(op,
                            std::string("mincore: ") + left_.name() + " says " +
                                (a.left.bytes[i] != 0 ? "present" : "absent"),
@@ -185,6 +239,18 @@ std::optional<Difference> Driver::compare_resident(const Op& op, const Answers& 
     return d;
   }
   return std::nullopt;
+}
+
+bool Driver::only_zeros(u32 process, Place page) {
+  Op load;
+  load.kind = OpKind::load;
+  load.process = process;
+  load.at = page;
+  load.len = kPageSize;
+  const Answers a = on_both(load);
+  const auto zero = [](u8 byte) { return byte == 0; };
+  return std::all_of(a.left.bytes.begin(), a.left.bytes.end(), zero) &&
+         std::all_of(a.right.bytes.begin(), a.right.bytes.end(), zero);
 }
 
 std::optional<Difference> Driver::compare_bytes(const Op& op, const Answers& a) const {
@@ -212,6 +278,7 @@ std::optional<Difference> Driver::settle(const Op& op, const Answers& a) {
     const u64 length = op.kind == OpKind::mmap ? op.len : op.newlen;
     if (Outcome d = bring_home(op, a, whole_pages(length))) return d;
   }
+  if (op.kind == OpKind::store) clear_tails(op, a);
   if (op.kind == OpKind::madvise && op.advice == MADV_FREE) {
     // Old bytes or zeros: the kernel decides when. Now, then.
     Op discard = op;
@@ -220,6 +287,30 @@ std::optional<Difference> Driver::settle(const Op& op, const Answers& a) {
     if (a.left.error == 0) return compare(discard, b);
   }
   return std::nullopt;
+}
+
+// What a store has written beyond the end of a file in its last page may stay until the page is
+// written back, or come to light when the file grows, as the file system likes: so zeros go there.
+void Driver::clear_tails(const Op& op, const Answers& a) {
+  const u64 start = left_.address_of(op.at);
+  const u64 end = start + a.left.value;
+  for (const AreaLine& area : processes_[op.process].left_areas) {
+    if (!area.shared || area.start >= end || area.end <= start) continue;
+    for (u32 f = 0; f < kFilesCount; ++f) {
+      const u64 size = left_.file_size(f);
+      if (area.object != left_.object_of_file(f) || (size & kPageMask) == 0) continue;
+      if (size < area.page_offset * kPageSize) continue;
+      const u64 tail = area.start + (size - area.page_offset * kPageSize);
+      if (tail >= std::min(end, area.end) || whole_pages(tail) <= start) continue;
+      Op clear;
+      clear.kind = OpKind::store;
+      clear.process = op.process;
+      clear.at = left_.place_of(tail);
+      clear.len = whole_pages(tail) - tail;
+      ++reached_.normalised;
+      on_both(clear);
+    }
+  }
 }
 
 // A mapping outside of the window goes where the operation says, or away.
@@ -282,8 +373,10 @@ std::optional<Difference> Driver::compare_areas(const Op& op) {
   for (u32 p = 0; p < kProcessesMax; ++p) {
     if (!alive(p)) continue;
     Process& process = processes_[p];
-    process.left_areas = merged(left_.areas(p));
-    const std::vector<AreaLine> right = merged(right_.areas(p));
+    process.left_raw = left_.areas(p);
+    process.right_raw = right_.areas(p);
+    process.left_areas = merged(process.left_raw);
+    const std::vector<AreaLine> right = merged(process.right_raw);
     const std::string what = area_difference(left_, process.left_areas, right_, right, &pairs);
     if (what.empty()) continue;
     Difference d;

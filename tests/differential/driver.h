@@ -30,7 +30,7 @@ struct Reached {
 class Driver {
  public:
   // `left` is the reference.
-  Driver(Side& left, Side& right) : left_(left), right_(right) {}
+  Driver(Side& left, Side& right) : left_(left), right_(right) { processes_[0].alive = true; }
 
   // Runs one operation and compares; after the last one call finish().
   std::optional<Difference> run(const Op& op);
@@ -42,6 +42,8 @@ class Driver {
   struct Process {
     bool alive = false;
     std::vector<AreaLine> left_areas;  // after the operation before
+    std::vector<AreaLine> left_raw;    // not merged
+    std::vector<AreaLine> right_raw;
   };
   struct Answers {
     Answer left;
@@ -58,22 +60,27 @@ class Driver {
   Outcome compare(const Op& op, const Answers& a);
   Outcome compare_places(const Op& op, const Answers& a) const;
   Outcome compare_access(const Op& op, const Answers& a) const;
-  Outcome compare_resident(const Op& op, const Answers& a) const;
+  Outcome compare_resident(const Op& op, const Answers& a);
+  bool only_zeros(u32 process, Place page);
   Outcome compare_bytes(const Op& op, const Answers& a) const;
   Outcome settle(const Op& op, const Answers& a);
   Outcome bring_home(const Op& op, const Answers& a, u64 length);
   Outcome after_refusal(const Op& op);
+  void clear_tails(const Op& op, const Answers& a);
   Outcome compare_areas(const Op& op);
   Outcome compare_all_bytes(const Op& op);
   Outcome compare_pages(const Op& op, u32 process, u64 start, u64 end);
   Outcome compare_files(const Op& op);
   void wipe(u32 process, Place at, u64 length);
   void remember_process(const Op& op);
+  bool excused(const Op& op, const Answers& a);
   bool multi_area_move(const Op& op, const Answers& a) const;
+  bool split_differently(const Op& op, const Answers& a) const;
+  bool break_over_hole(const Op& op, const Answers& a) const;
 
   Side& left_;
   Side& right_;
-  std::array<Process, kProcessesMax> processes_{Process{.alive = true, .left_areas = {}}};
+  std::array<Process, kProcessesMax> processes_;
   Reached reached_;
 };
 

@@ -39,7 +39,7 @@ Generator::Generator(u64 seed) : prng_(mix64(seed ^ 0xd1ff)) {
 void Generator::draw_setup() {
   // Half of the machines are so small that pages come and go while the case runs.
   setup_.frames = prng_.one_in(2) ? 4096 : prng_.between(384, 1024);
-  setup_.linux24 = prng_.below(2);
+  setup_.policy = 0;
   setup_.memlock = kLimits[prng_.below(std::size(kLimits))];
   lock_all_ = prng_.one_in(6);
   // Locked pages must fit.
@@ -212,7 +212,7 @@ void Generator::fill_mmap(Op* op) {
     case 0: op->flags &= ~u32{MAP_SHARED | MAP_PRIVATE}; break;
     case 1: op->flags |= MAP_GROWSDOWN; break;
     case 2: op->prot |= 0x10; break;
-    case 3: op->flags |= 0x40; break;  // a bit that no mapping has
+    case 3: op->flags |= 0x200; break;  // a bit that no mapping has
     case 4: op->flags |= MAP_FIXED_NOREPLACE; break;
     default: op->len -= prng_.below(kPageSize); break;
   }

@@ -334,7 +334,7 @@ void HostSide::read_proc(u32 process, const char* file) {
 std::vector<AreaLine> HostSide::areas(u32 process) {
   read_proc(process, "smaps");
   std::vector<AreaLine> lines;
-  AreaLine* current = nullptr;
+  AreaLine detailed;
   for (std::size_t at = 0; at < proc_text_.size();) {
     const std::size_t newline = proc_text_.find('\n', at);
     const char* line = proc_text_.c_str() + at;
@@ -346,36 +346,34 @@ std::vector<AreaLine> HostSide::areas(u32 process) {
     char rights[5] = "";
     if (std::sscanf(line, "%llx-%llx %4s %llx %*s %llu", &start, &end, rights, &offset, &inode) ==
         5) {
-      const bool window = start < kWindowStart + kWindowBytes && end > kWindowStart;
-      const bool heap = start < heap_start_ + kHeapBytes && end > heap_start_;
-      current = nullptr;
-      if (!window && !heap) continue;
       AreaLine a;
-      const u64 low = window ? kWindowStart : heap_start_;
-      const u64 high = window ? kWindowStart + kWindowBytes : heap_start_ + kHeapBytes;
-      a.start = std::max<u64>(start, low);
-      a.end = std::min<u64>(end, high);
+      a.start = start;
+      a.end = end;
       a.prot = (rights[0] == 'r' ? u32{PROT_READ} : 0U) |
                (rights[1] == 'w' ? u32{PROT_WRITE} : 0U) | (rights[2] == 'x' ? u32{PROT_EXEC} : 0U);
       a.shared = rights[3] == 's';
       a.object = inode;
-      if (inode != 0) a.page_offset = (offset + (a.start - start)) / kPageSize;
-      lines.push_back(a);
-      current = &lines.back();
-    } else if (current != nullptr && std::strncmp(line, "VmFlags:", 8) == 0) {
+      if (inode != 0) a.page_offset = offset / kPageSize;
+      detailed = a;
+    } else if (std::strncmp(line, "VmFlags:", 8) == 0) {
       const std::string flags(line, newline - static_cast<std::size_t>(line - proc_text_.c_str()));
-      current->locked = flags.find(" lo") != std::string::npos;
-      current->growsdown = flags.find(" gd") != std::string::npos;
-      current->noreserve = flags.find(" nr") != std::string::npos;
+      detailed.locked = flags.find(" lo") != std::string::npos;
+      detailed.growsdown = flags.find(" gd") != std::string::npos;
+      detailed.noreserve = flags.find(" nr") != std::string::npos;
+      add_line(detailed, &lines);  // the last line of its area
     }
   }
   return lines;
 }
 
-std::vector<u8> HostSide::file_bytes(u32 file) {
+u64 HostSide::file_size(u32 file) {
   struct stat status {};
   fstat(files_[file].fd, &status);
-  std::vector<u8> bytes(static_cast<u64>(status.st_size));
+  return static_cast<u64>(status.st_size);
+}
+
+std::vector<u8> HostSide::file_bytes(u32 file) {
+  std::vector<u8> bytes(file_size(file));
   const ssize_t n = pread(files_[file].fd, bytes.data(), bytes.size(), 0);
   if (n != static_cast<ssize_t>(bytes.size())) broken("cannot read a file back");
   return bytes;

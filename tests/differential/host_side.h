@@ -24,6 +24,7 @@ class HostSide final : public Side {
   std::vector<AreaLine> areas(u32 process) override;
   u64 object_of_file(u32 file) override { return files_[file].inode; }
   std::vector<u8> file_bytes(u32 file) override;
+  u64 file_size(u32 file) override;
   const char* name() const override { return "kernel"; }
   bool refuses_whole() const override { return false; }
 

@@ -41,16 +41,15 @@ void write_down(const std::string& kind, const std::string& text) {
 
 void on_panic(const PanicInfo& p) {
   const char* file = std::strstr(p.file, "src/");
+  // What follows a colon are details, which change while the case is made shorter.
+  const int words = static_cast<int>(std::strcspn(p.expression, ":"));
   char kind[256];
-  std::snprintf(kind, sizeof kind, "panic: %s:%d: %s", file == nullptr ? p.file : file, p.line,
-                p.expression);
-  char values[64] = "";
-  if (p.has_values) {
-    std::snprintf(values, sizeof values, "  values %llu, %llu\n",
-                  static_cast<unsigned long long>(p.left),
-                  static_cast<unsigned long long>(p.right));
-  }
-  write_down(kind, values);
+  std::snprintf(kind, sizeof kind, "panic: %s:%d: %.*s", file == nullptr ? p.file : file, p.line,
+                words, p.expression);
+  char text[512];
+  std::snprintf(text, sizeof text, "  %s\n  values %llu, %llu\n", p.expression,
+                static_cast<unsigned long long>(p.left), static_cast<unsigned long long>(p.right));
+  write_down(kind, text);
   _exit(1);
 }
 

@@ -52,11 +52,13 @@ class Side {
   // Does `op` as its process. mmap and mremap return the address that the call gave, whatever is
   // to become of it. mincore's bytes are one for each page.
   virtual Answer perform(const Op& op) = 0;
-  // All areas of a process that reach into the window or the heap, cut to these, by address.
+  // All areas of a process that reach into the window or the heap, cut to these, by address: those
+  // of the window, then those of the heap, whichever of the two this side has lower.
   virtual std::vector<AreaLine> areas(u32 process) = 0;
   // The number that areas() shows for file `file` (0 = a).
   virtual u64 object_of_file(u32 file) = 0;
   virtual std::vector<u8> file_bytes(u32 file) = 0;
+  virtual u64 file_size(u32 file) = 0;
   // Looks for damage that nobody has seen yet; empty if there is none.
   virtual std::string audit() { return {}; }
   virtual const char* name() const = 0;
@@ -80,6 +82,9 @@ class Side {
   }
 
  protected:
+  // Adds `line` to those of areas() if it is one of them; it is cut to size then.
+  bool add_line(AreaLine line, std::vector<AreaLine>* lines) const;
+
   // The break at the start, on a page boundary.
   u64 heap_start_ = 0;
 };

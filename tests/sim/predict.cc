@@ -79,7 +79,10 @@ Prediction predict_mremap(const SpaceModel& model, const Setup& setup, const Op&
   if (wraps(op.at, op.len) || wraps(op.to, op.newlen)) p.refuse(Error::invalid);
   if (fixed && (!may_move || !aligned(op.to))) p.refuse(Error::invalid);
   const ModelArea* area = model.find(old.first);
-  if (area == nullptr || area->range.end < old.end) p.refuse(Error::fault);
+  // Shrinking unmaps the tail first, whatever lies there.
+  const u64 kept_end = old.first + std::min(new_pages, old.pages());
+  const bool shrinks_here = !fixed && new_pages <= old.pages();
+  if (area == nullptr || (!shrinks_here && area->range.end < kept_end)) p.refuse(Error::fault);
   if (area != nullptr && area->kind.foreign) p.refuse(Error::not_supported);
   if (new_pages > model.pages()) p.refuse(Error::no_memory);
   if (fixed) {
@@ -204,8 +207,10 @@ void apply(SpaceModel* model, const Op& op, u64 result) {
       const u64 first = result / kPageSize;
       const PageRange place{first, first + pages_for(op.newlen).v};
       if (first != range.first) {
+        const PageRange moved{range.first, std::min(range.end, range.first + place.pages())};
+        if (moved.end < range.end) model->unmap({moved.end, range.end});
         if ((op.flags & kFlagFixed) != 0) model->unmap(place);
-        model->move(range, place);
+        model->move(moved, place);
       } else if (place.end < range.end) {
         model->unmap({place.end, range.end});
       } else if (place.end > range.end) {
