@@ -27,6 +27,18 @@ std::string difference(const Field& field) {
   return fmt::format("{:+}", std::stoll(field.after) - std::stoll(field.before));
 }
 
+// A change without its numbers.
+std::string shape_of(const Change& change) {
+  std::string out(1, static_cast<char>('0' + static_cast<int>(change.kind)));
+  for (const Field& field : change.fields) {
+    for (const char c : field.name + "|" + field.before + "|" + field.after + "|") {
+      const bool digit = c >= '0' && c <= '9';
+      if (!digit || out.back() != '0') out += digit ? '0' : c;
+    }
+  }
+  return out;
+}
+
 std::string field_text(const Change& change, const Field& field) {
   if (change.kind == Change::Kind::fresh || field.before.empty()) {
     return field.name + " " + field.after;
@@ -99,11 +111,12 @@ bool TextView::step(const StepRecord& record, const Picture&, const Picture&) {
   for (std::string paragraph; std::getline(paragraphs, paragraph);) {
     out += wrapped(paragraph, 0, 0) + "\n\n";
   }
-  // A step of one operation is called like it; saying that once is enough.
-  const bool alone = record.operations.size() == 1 && record.operations[0].text == record.title;
+  // A step without a name is called like its operation; saying that once is enough.
+  const bool alone = !record.operations.empty() && record.operations[0].text == record.title;
   if (!alone) out += paint(kBold, fmt::format("{}. {}", record.number, record.title)) + "\n";
   for (const OperationRecord& operation : record.operations) {
-    if (alone) out += paint(kBold, fmt::format("{}.", record.number));
+    const bool first = &operation == record.operations.data();
+    if (alone && first) out += paint(kBold, fmt::format("{}.", record.number));
     out += operation_text(operation);
   }
   out += changes_text(record.changes);
@@ -214,16 +227,27 @@ std::string TextView::changes_text(const std::vector<Change>& changes) const {
       out += head + line_of_group(group, of_group);
       continue;
     }
-    // One more than the limit is shown instead of a line that says so.
-    const std::size_t shown =
-        of_group.size() <= style_.changes_max + 1 ? of_group.size() : style_.changes_max;
-    for (std::size_t k = 0; k < shown; ++k) {
-      out += k == 0 ? head : std::string(4 + kGroupWidth, ' ');
-      out += one_change(*of_group[k], subject_width);
-    }
-    if (shown < of_group.size()) {
-      out += std::string(4 + kGroupWidth, ' ') +
-             paint(kDim, fmt::format("... {} more", of_group.size() - shown)) + "\n";
+    // Of changes that differ in numbers only the first tells how they are.
+    std::size_t lines = 0;
+    const std::string indent(4 + kGroupWidth, ' ');
+    for (std::size_t k = 0; k < of_group.size();) {
+      std::size_t end = k + 1;
+      while (end < of_group.size() && shape_of(*of_group[end]) == shape_of(*of_group[k])) ++end;
+      if (lines == style_.changes_max) {
+        out += indent + paint(kDim, fmt::format("... {} more", of_group.size() - k)) + "\n";
+        break;
+      }
+      out += (lines++ == 0 ? head : indent) + one_change(*of_group[k], subject_width);
+      // Two alike cost no more room than the words that fold them.
+      if (end - k == 2) {
+        out += indent + one_change(*of_group[k + 1], subject_width);
+      } else if (end - k > 2) {
+        out += indent +
+               paint(kDim, fmt::format("  ... {} more like it, up to {}", end - k - 1,
+                                       of_group[end - 1]->subject)) +
+               "\n";
+      }
+      k = end;
     }
   }
   return out;
