@@ -44,7 +44,11 @@ function changeRows(changes) {
       group = change.group;
       rows.push(el("tr", {}, el("th", { colspan: 3 }, group)));
     }
-    const fields = change.fields.map((field, i) => [
+    const counts = group === "counters" || group === "I/O";
+    const fields = change.fields.map((field, i) => counts ? [
+      i ? ", " : "", group === "counters" ? "" : `${field.name} `,
+      el("b", { title: `${field.before} → ${field.after}` }, `+${field.after - field.before}`),
+    ] : [
       i ? ", " : "", `${field.name} `,
       field.before !== undefined && change.kind === "changed" ?
         el("span", { class: "before" }, field.before) : null,
