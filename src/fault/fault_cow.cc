@@ -40,7 +40,7 @@ FaultOutcome FaultHandler::wp_fault(AddressSpace& space, Area& area, Vpn vpn) {
     return FaultOutcome::done;
   }
   Pfn copy;
-  const FaultOutcome taken = take_frame(kAllocUser, &copy);
+  const FaultOutcome taken = take_frame_beside(old, &copy);
   if (taken != FaultOutcome::done) return taken;
   const Pte now = space.table().get(vpn);
   if (!now.is(Pte::Kind::present) || now.pfn() != old || now.writable()) {

@@ -38,20 +38,21 @@ FaultOutcome FaultHandler::file_fault(AddressSpace& space, Area& area, Vpn vpn, 
   const Pfn pfn = found.value();
   const bool early_cow = access == Access::write && !area.shared;
   Pfn copy;
-  const FaultOutcome room = early_cow ? take_frame(kAllocUser, &copy) : reserve_place(pfn);
+  const FaultOutcome room = early_cow ? take_frame_beside(pfn, &copy) : reserve_place(pfn);
   if (room != FaultOutcome::done) return room;
   if (mm_->cache.find(mapping, index) != CacheEntry::page(pfn) || !space.table().get(vpn).none()) {
     if (early_cow) mm_->allocator.free(copy, 0);
     return FaultOutcome::done;  // making room reclaimed it: the access is tried again
   }
-  mm_->reclaimer.page_touched(pfn);
   if (early_cow) {
+    mm_->reclaimer.page_touched(pfn);
     mm_->observer.step("a private write: copied from frame {a} to frame {b}", pfn.v, copy.v);
     __builtin_memcpy(mm_->machine.frames.bytes(copy), mm_->machine.frames.bytes(pfn), kPageSize);
     install_anonymous(space, area, vpn, copy);
     mm_->observer.count(Counter::pgcow);
     return FaultOutcome::done;
   }
+  mm_->reclaimer.page_mapped(pfn);
   map_cached(space, area, vpn, pfn, access);
   return FaultOutcome::done;
 }
@@ -114,6 +115,7 @@ FaultOutcome FaultHandler::file_miss(Area& area, u32 index, CacheEntry entry) {
 FaultOutcome FaultHandler::shmem_swap_in(Mapping& mapping, u32 index, SlotId slot) {
   Swap& swap = mm_->swap;
   Pfn pfn = swap.cached(slot);
+  u32 shadow = 0;  // what the policy left behind, if the page was really out
   if (pfn.valid()) {
     Page& page = mm_->frames[pfn];
     if (page.state == PageState::reading || page.has(PageFlag::writeback)) {
@@ -122,6 +124,7 @@ FaultOutcome FaultHandler::shmem_swap_in(Mapping& mapping, u32 index, SlotId slo
       return FaultOutcome::wait;
     }
     mm_->observer.step("lookup_swap_cache: frame {a} still holds it", pfn.v);
+    if ((page.private_data & kUntouched) != 0) shadow = static_cast<u32>(page.private_data);
     mm_->reclaimer.page_removed(pfn);
     // The table's reference first: a dirty page leaves the swap cache only as the last to want it.
     swap.put(slot);
@@ -147,6 +150,7 @@ FaultOutcome FaultHandler::shmem_swap_in(Mapping& mapping, u32 index, SlotId slo
       if (outcome == LoadOutcome::io) swap.clear_error(slot);
       return outcome == LoadOutcome::corrupt ? FaultOutcome::corrupt : FaultOutcome::bus;
     }
+    shadow = swap.shadow(slot);
     swap.put(slot);
     mm_->observer.count(Counter::pgmajfault);
     mm_->observer.count(Counter::pswpin);
@@ -154,6 +158,7 @@ FaultOutcome FaultHandler::shmem_swap_in(Mapping& mapping, u32 index, SlotId slo
   const Status added = mm_->cache.add_frame(mapping, index, pfn, kAllocReclaim);
   SPW_ASSERT(added.ok());  // the tree node of the slot is there
   mm_->cache.set_dirty(pfn);
+  if (shadow != 0) mm_->reclaimer.page_refaulted(pfn, shadow);
   mm_->observer.step("frame {a} enters the page cache, dirty; the slot is given back", pfn.v);
   return FaultOutcome::done;
 }

@@ -103,6 +103,7 @@ class FaultHandler final : public SwapInSink {
   FaultOutcome grow_stack(AddressSpace& space, Area& area, VirtAddr va, const FaultTask& task);
   FaultOutcome populate_one(AddressSpace& space, Area& area, Vpn vpn);
   FaultOutcome take_frame(AllocFlags flags, Pfn* out);
+  FaultOutcome take_frame_beside(Pfn held, Pfn* out);
   FaultOutcome reserve_place(Pfn pfn);
   // fault_swap.cc
   FaultOutcome swap_fault(AddressSpace& space, Area& area, Vpn vpn, SlotId slot, Access access,

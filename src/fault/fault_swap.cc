@@ -96,9 +96,16 @@ FaultOutcome FaultHandler::take_frame(AllocFlags flags, Pfn* out) {
   return FaultOutcome::done;
 }
 
-// Room for one more place of the page. False: reserving may have reclaimed, look again.
+// As take_frame for a copy of the page `held`, which stays meanwhile.
+FaultOutcome FaultHandler::take_frame_beside(Pfn held, Pfn* out) {
+  const PagePin pin(mm_->frames[held]);
+  return take_frame(kAllocUser, out);
+}
+
+// Room for one more place of the page, which stays meanwhile.
 FaultOutcome FaultHandler::reserve_place(Pfn pfn) {
   if (!mm_->rmap.needs_node(pfn)) return FaultOutcome::done;
+  const PagePin pin(mm_->frames[pfn]);
   const Status reserved = mm_->rmap.reserve(1);
   if (reserved.ok()) return FaultOutcome::done;
   return reserved.error() == Error::wait ? FaultOutcome::wait : FaultOutcome::oom;
@@ -151,7 +158,7 @@ void FaultHandler::install_swapped(AddressSpace& space, Area& area, Vpn vpn, Slo
     mm_->reclaimer.page_removed(pfn);
     mm_->reclaimer.page_added(pfn, arrival, static_cast<u32>(marks));
   } else {
-    mm_->reclaimer.page_touched(pfn);
+    mm_->reclaimer.page_mapped(pfn);
   }
   mm_->machine.mmu.map(space.id(), addr_of(vpn), pfn, 1, area.prot);
   if (page.state == PageState::unmapped) {
@@ -232,7 +239,9 @@ FaultOutcome FaultHandler::read_cluster(SlotId slot, Pfn pfn) {
   ReadTarget targets[kReadTargetsMax];
   u32 count = 0;
   SlotId window[kReadTargetsMax];
-  const u32 slots = mm_->swap.readahead_window(slot, config_.page_cluster, window);
+  // Slots of the tiers lie in the order of their ends, not of their pages: no cluster there.
+  const u32 slots =
+      slot.area() == 0 ? 0 : mm_->swap.readahead_window(slot, config_.page_cluster, window);
   for (u32 i = 0; i < slots && count + 1 < kReadTargetsMax; ++i) {
     if (window[i] == slot || mm_->swap.cached(window[i]).valid()) continue;
     Pfn ahead;

@@ -22,8 +22,8 @@ u32 FaultHandler::frames_needed(const Job& job, u32 pages) const {
     const Vpn vpn{job.first.v + static_cast<u64>(job.window.stride * i)};
     const Pte entry = job.space->table().get(vpn);
     if (entry.is(Pte::Kind::swapped)) {
-      if (!mm_->swap.reading(entry.slot())) ++needed;
-    } else if (entry.none() || entry.is(Pte::Kind::zero)) {
+      if (swapped_alone(entry.slot()) && !mm_->swap.reading(entry.slot())) ++needed;
+    } else if (job.area->mapping == nullptr && (entry.none() || entry.is(Pte::Kind::zero))) {
       if (mm_->machine.features.zero_page && job.access == Access::read) continue;
       if (i < config_.fresh_around_max || i == 0) ++needed;
     }
@@ -125,6 +125,9 @@ bool FaultHandler::prepare(Job& job, Vpn vpn, bool first) {
     case Pte::Kind::present: return true;
     case Pte::Kind::zero:
     case Pte::Kind::none: {
+      // The page of a file or of shared memory is not made here (file_fault). The first one was
+      // softly mapped until taking frames evicted it: the access is tried again.
+      if (job.area->mapping != nullptr) return !first;
       const bool zero_page = mm_->machine.features.zero_page && job.access == Access::read;
       if (zero_page) {
         if (first && entry.none()) map_zero(job, vpn);
@@ -143,8 +146,9 @@ bool FaultHandler::prepare(Job& job, Vpn vpn, bool first) {
       return true;
     }
     case Pte::Kind::swapped:
-      // What others may want too comes through the swap cache, with a fault of its own.
-      if (!first && !swapped_alone(entry.slot())) return false;
+      // What others may want too comes through the swap cache, with a fault of its own: the first
+      // page too, when taking frames has just evicted it.
+      if (!swapped_alone(entry.slot())) return false;
       return prepare_swapped(job, vpn, entry.slot(), first);
   }
   return false;
@@ -166,7 +170,10 @@ void FaultHandler::settle(const Job& job, const Ready& page) {
   Page& descriptor = mm_->frames[page.pfn];
   const bool first_touch = !page.soft || old.readahead();
   if (page.soft) {
-    mm_->frames.transition(page.pfn, PageState::unmapped, PageState::mapped);
+    // After a fork another process may have mapped it already.
+    if (descriptor.state == PageState::unmapped) {
+      mm_->frames.transition(page.pfn, PageState::unmapped, PageState::mapped);
+    }
   } else {
     mm_->frames.transition(page.pfn, PageState::isolated, PageState::mapped);
     descriptor.owner = PageOwner::user;
@@ -186,7 +193,7 @@ void FaultHandler::settle(const Job& job, const Ready& page) {
     mm_->reclaimer.page_removed(page.pfn);
     mm_->reclaimer.page_added(page.pfn, page.arrival, page.shadow);
   } else {
-    mm_->reclaimer.page_touched(page.pfn);
+    mm_->reclaimer.page_mapped(page.pfn);
     mm_->observer.event(EventKind::fault_soft, page.vpn.v, page.pfn.v);
   }
   if (job.area->locked) mm_->reclaimer.page_locked(page.pfn);

@@ -127,7 +127,8 @@ Status SimMmu::protect(SpaceId space, VirtAddr start, PageCount count, Prot prot
   const VpnRange range{start.vpn(), start.vpn() + count.v};
   // A range may be far larger than what is mapped, or the other way round.
   auto visit = [&](u64 page, Mapping& m) {
-    // Prot::none on a mapped page: it must be dropped before anybody looks (mirror_difference).
+    // Prot::none on a mapped page: it must be dropped, or its entry be marked protnone, before
+    // anybody looks (mirror_difference).
     m.prot = prot;
     flush(space, Vpn(page));
   };

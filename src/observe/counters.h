@@ -43,6 +43,7 @@ namespace spillway {
   X(pgrotated, "pages that could not be unmapped because somebody held them")           \
   X(workingset_refault, "pages faulted back soon after eviction (ghost hit)")           \
   X(workingset_activate, "refaulted pages that went straight to the main queue")        \
+  X(workingset_restore, "activated refaults of pages that had been active before")      \
   X(allocstall, "allocations that had to reclaim")                                      \
   X(pgalloc, "frames given out")                                                        \
   X(pgfree, "frames taken back")                                                        \

@@ -59,6 +59,8 @@ enum class PageFlag : u16 {
   uptodate = 1 << 3,       // page cache: the bytes are the file's
   error = 1 << 4,          // the last transfer of the page failed
   free_after_io = 1 << 5,  // nobody wants the page any more: freed when its write ends
+  reclaim = 1 << 6,        // written in order to leave: freed when its write ends (PG_reclaim)
+  workingset = 1 << 7,     // it was active once since it came (PG_workingset)
 };
 
 // Bit `to` of kPageTransitions[from] says that the step is legal.
@@ -130,6 +132,19 @@ struct Page {
   Vpn rmap_vpn() const { return Vpn(rmap & ((u64{1} << 48) - 1)); }
 };
 static_assert(sizeof(Page) == 48);
+
+// Holds a page while room is made for something else, so that it is not the page that goes: on a
+// full machine a fault would otherwise be tried again for ever.
+class PagePin {
+ public:
+  explicit PagePin(Page& page) : page_(page) { ++page_.pins; }
+  ~PagePin() { --page_.pins; }
+  PagePin(const PagePin&) = delete;
+  PagePin& operator=(const PagePin&) = delete;
+
+ private:
+  Page& page_;
+};
 
 // All descriptors, in one array of boot memory.
 class FrameTable {

@@ -45,6 +45,8 @@ class Reclaimer {
   // A resident page was used by other means than a mapped access: it was found in a cache, or
   // unmapped, and is mapped again; or it was read or written by a system call.
   virtual void page_touched(Pfn pfn) = 0;
+  // As page_touched, by a fault: a page found in a cache, or resident but unmapped, is mapped.
+  virtual void page_mapped(Pfn pfn) { page_touched(pfn); }
   // The last mapping of a page went away that stays resident in a cache.
   virtual void page_unmapped(Pfn pfn) = 0;
   // The page is no longer what ageing is about (freed, or changed its cache).

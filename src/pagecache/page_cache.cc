@@ -52,7 +52,11 @@ Result<u32> PageCache::enter(Mapping& mapping, u32 index, Pfn pfn, PageState sta
   page.private_data = reinterpret_cast<u64>(&mapping);
   page.index = index;
   page.flags = 0;
-  if (state != PageState::reading) page.set(PageFlag::uptodate);
+  if (state == PageState::reading) {
+    ++reading_;
+  } else {
+    page.set(PageFlag::uptodate);
+  }
   frames_->transition(pfn, PageState::isolated, state);
   ++mapping.nr_pages;
   ++pages_;
@@ -126,6 +130,7 @@ void PageCache::drop_unread(Pfn pfn) {
   Page& page = page_of(pfn);
   const u32 shadow = page.next;
   page.next = Pfn::kNone;
+  --reading_;
   leave(pfn, PageState::reading, shadow != 0 ? CacheEntry::shadow(shadow) : CacheEntry{});
   allocator_->free(pfn, 0);
 }
@@ -184,6 +189,7 @@ void PageCache::read_done(Pfn pfn, Status status) {
   }
   const u32 shadow = page.next;
   page.next = Pfn::kNone;
+  --reading_;
   frames_->transition(pfn, PageState::reading, PageState::unmapped);
   announce(pfn, shadow);
 }

@@ -109,6 +109,7 @@ class PageCache {
   u64 pages() const { return pages_; }
   u64 dirty() const { return dirty_; }
   u64 writeback() const { return writeback_; }
+  u64 reading() const { return reading_; }
   u64 shmem_pages() const { return shmem_pages_; }
   const ObjectCache& nodes() const { return nodes_; }
   u64 mappings() const { return mappings_; }
@@ -143,6 +144,7 @@ class PageCache {
   u64 pages_ = 0;
   u64 dirty_ = 0;
   u64 writeback_ = 0;
+  u64 reading_ = 0;
   u64 shmem_pages_ = 0;
   u64 mappings_ = 0;
 };

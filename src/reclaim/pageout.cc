@@ -9,6 +9,10 @@ bool in_transfer(const Page& page) {
 
 }  // namespace
 
+bool PageOut::io_in_flight() const {
+  return mm_->swap.io_in_flight() || mm_->cache.writeback() > 0 || mm_->cache.reading() > 0;
+}
+
 PageOutcome PageOut::run(Pfn pfn, u32 shadow) {
   const Page& page = mm_->frames[pfn];
   if (in_transfer(page)) return PageOutcome::keep;
@@ -27,9 +31,19 @@ PageOutcome PageOut::cached_out(Pfn pfn, u32 shadow) {
     return PageOutcome::keep;
   }
   if (page.has(PageFlag::dirty)) {
+    Mapping& mapping = *mapping_of(page);
+    const u32 index = page.index;
     switch (mm_->cache.write_page(pfn)) {
       case WriteOutcome::started: return PageOutcome::started;
-      case WriteOutcome::moved: return PageOutcome::moved;
+      case WriteOutcome::moved: {
+        if (page.in_swap_cache()) return PageOutcome::moved;
+        // The tiers took it, and its frame is free already.
+        const SlotId slot = mm_->cache.find(mapping, index).slot();
+        mm_->swap.set_shadow(slot, shadow);
+        mm_->observer.count(Counter::pgsteal);
+        mm_->observer.event(EventKind::reclaim_evict, pfn.v, slot.v);
+        return PageOutcome::freed;
+      }
       case WriteOutcome::refused: return PageOutcome::keep;
       case WriteOutcome::wait: return PageOutcome::wait;
     }
@@ -79,8 +93,23 @@ PageOutcome PageOut::plain_out(Pfn pfn, u32 shadow) {
 PageOutcome PageOut::tiered_out(Pfn pfn, u32 shadow) {
   Page& page = mm_->frames[pfn];
   if (page.in_swap_cache() && mm_->swap.shared(pfn)) {
-    // Others have entries of the slot, so nobody could write to the page: it is what the slot has.
     if (mm_->spaces->try_to_unmap(pfn) != UnmapOutcome::unmapped) return PageOutcome::keep;
+    // Others had entries of the slot, so nobody could write to the page: it is what the slot has.
+    // Unless it was written before and its entries became slots one by one: then the slot has to
+    // have what the page has, for all of them.
+    if (page.has(PageFlag::dirty)) {
+      const Result<SlotId> slot = mm_->swap.store(pfn);
+      if (!slot.ok()) {
+        return slot.error() == Error::wait ? PageOutcome::wait : PageOutcome::no_space;
+      }
+      mm_->swap.set_shadow(slot.value(), shadow);
+      mm_->swap.put(slot.value());  // what was the cache's reference
+      release_user_page(*mm_, pfn);
+      mm_->observer.count(Counter::pgsteal);
+      mm_->observer.event(EventKind::reclaim_evict, pfn.v, slot.value().v);
+      return PageOutcome::freed;
+    }
+    mm_->swap.set_shadow(page.slot, shadow);
     free_anonymous(pfn);
     return PageOutcome::freed;
   }

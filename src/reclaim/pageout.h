@@ -25,6 +25,8 @@ class PageOut {
   // and moved take it off by Reclaimer::page_removed. `shadow` is what it leaves behind. keep and
   // no_space may leave it unmapped.
   PageOutcome run(Pfn pfn, u32 shadow);
+  // Whether a transfer is in flight whose end may free a frame, or bring a page that can go.
+  bool io_in_flight() const;
   // Frees a page of a cache that is clean, unmapped and not in transfer; false if it is not.
   bool free_clean(Pfn pfn, u32 shadow);
   // Linux 2.4's swap_out of one entry, without any write: an anonymous page gets a slot and enters

@@ -47,7 +47,11 @@ void AddressSpace::move_entries(VpnRange from, Vpn to, Prot prot) {
           mm_->rmap.move(entry.pfn(), {id_, span.start + (i + k)}, {id_, target});
         }
         if (entry.is(Pte::Kind::swapped) && mm_->swap.reading(entry.slot())) {
-          mm_->frames[mm_->swap.cached(entry.slot())].set_rmap(id_, target);
+          // If it is read for this entry and not into the swap cache.
+          Page& page = mm_->frames[mm_->swap.cached(entry.slot())];
+          const bool ours =
+              page.rmap != 0 && page.rmap_space() == id_ && page.rmap_vpn() == span.start + (i + k);
+          if (ours) page.set_rmap(id_, target);
         }
         Pte* destination = table_.find(target);
         SPW_ASSERT(destination != nullptr && destination->none());

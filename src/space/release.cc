@@ -23,7 +23,13 @@ void forget_mapping(MmContext& mm, Pfn pfn, RmapPlace place, bool dirty) {
   if (page.queue == PageQueue::locked && !mm.spaces->locked_by_area(pfn)) {
     mm.reclaimer.page_unlocked(pfn);
   }
-  if (page.mapcount > 0) return;
+  if (page.mapcount > 0) {
+    // Perhaps the others hold it softly: then nobody maps it any more.
+    if (page.state != PageState::mapped || mm.spaces->mapped_by_any(pfn)) return;
+    mm.frames.transition(pfn, PageState::mapped, PageState::unmapped);
+    mm.reclaimer.page_unmapped(pfn);
+    return;
+  }
   const bool kept = page.in_page_cache() || page.has(PageFlag::writeback) || page.pins > 0 ||
                     (page.in_swap_cache() && mm.swap.shared(pfn));
   if (!kept) {

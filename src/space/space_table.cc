@@ -41,6 +41,15 @@ Pte* SpaceTable::entry_at(RmapPlace place) {
   return pte;
 }
 
+bool SpaceTable::mapped_by_any(Pfn pfn) {
+  bool present = false;
+  mm_->rmap.for_each(pfn, [&](RmapPlace place) {
+    present = entry_at(place)->is(Pte::Kind::present);
+    return !present;
+  });
+  return present;
+}
+
 bool SpaceTable::locked_by_area(Pfn pfn) {
   bool locked = false;
   mm_->rmap.for_each(pfn, [&](RmapPlace place) {
@@ -62,7 +71,7 @@ u32 SpaceTable::unmap_run(const Pfn* pfns, u32 count, bool* unmapped) {
   while (run < count) {
     const Page& page = mm_->frames[pfns[run]];
     if (page.rmap_space() != space.id() || page.rmap_vpn() != start + run) break;
-    if (!area->range().contains(start + run) || page.in_page_cache()) break;
+    if (!area->range().contains(start + run) || page.in_page_cache() || page.pins != 0) break;
     ++run;
   }
   const u32 done = mm_->machine.mmu.unmap(space.id(), addr_of(start), pfns, run, area->prot);
@@ -121,7 +130,10 @@ bool SpaceTable::soft_unmap_shared(Pfn pfn) {
 
 void SpaceTable::unmap_pages(const Pfn* pfns, u32 count, bool* unmapped) {
   for (u32 i = 0; i < count;) {
-    if (mm_->frames[pfns[i]].in_page_cache()) {
+    if (mm_->frames[pfns[i]].pins != 0) {
+      unmapped[i++] = false;
+      mm_->observer.count(Counter::pgrotated);
+    } else if (mm_->frames[pfns[i]].in_page_cache()) {
       unmapped[i] = try_to_unmap(pfns[i]) == UnmapOutcome::unmapped;
       ++i;
     } else if ((mm_->frames[pfns[i]].rmap & Page::kRmapChain) != 0) {
@@ -215,6 +227,21 @@ bool SpaceTable::test_and_clear_young(Pfn pfn) {
     return true;
   });
   return young;
+}
+
+PageReferences SpaceTable::look_at_references(Pfn pfn) {
+  PageReferences found;
+  mm_->rmap.for_each(pfn, [&](RmapPlace place) {
+    const Area* area = at(place.space).find(place.vpn);
+    if (area != nullptr && area->locked) found.locked = true;
+    Pte* pte = entry_at(place);
+    if (!pte->is(Pte::Kind::present) || !pte->accessed()) return true;
+    *pte = pte->with_accessed(false);
+    ++found.young;
+    if (area != nullptr && allows(area->prot, Prot::exec)) found.executable = true;
+    return true;
+  });
+  return found;
 }
 
 }  // namespace spillway

@@ -8,6 +8,13 @@
 
 namespace spillway {
 
+// What look_at_references found.
+struct PageReferences {
+  u32 young = 0;            // entries that were used since the last look
+  bool executable = false;  // one of them in an area of a program
+  bool locked = false;      // an area with VM_LOCKED maps the page
+};
+
 class SpaceTable final : public Mapper {
  public:
   // Spaces at once; their records are boot memory. A host process has one.
@@ -35,8 +42,12 @@ class SpaceTable final : public Mapper {
   void replace_by_slot(Pfn pfn, SlotId slot) override;
   UnmapOutcome try_to_unmap(Pfn pfn) override;
   bool test_and_clear_young(Pfn pfn) override;
+  // Linux's folio_referenced: what the page's mappings say about its use. Clears accessed bits.
+  PageReferences look_at_references(Pfn pfn);
   // The entry at a place of a reverse map.
   Pte* entry_at(RmapPlace place);
+  // Whether an entry of kind present holds the page, and not only soft ones.
+  bool mapped_by_any(Pfn pfn);
   // Whether an area with VM_LOCKED maps the page.
   bool locked_by_area(Pfn pfn);
   // Takes every entry of the mapping's pages from `first` on away, private copies included, as

@@ -102,8 +102,8 @@ Result<SlotId> Swap::store(Pfn pfn) {
       return id;
     }
     // Others would find the new contents where they left the old: a shared page is copied before
-    // it is written.
-    SPW_ASSERT_EQ(slot.word.refs(), 1U);
+    // it is written. A page that was written first and then got entries of its slot is dirty.
+    SPW_ASSERT(slot.word.refs() == 1 || page.has(PageFlag::dirty));
   }
   const bool fresh = !id.valid();
   if (fresh) {
