@@ -56,8 +56,8 @@ Result<VpnRange> pages_of(VirtAddr addr, u64 length) {
 ReclaimPolicy& SystemImpl::policy_of(const Config& chosen) {
   switch (chosen.policy) {
     case Policy::three_queue: break;
-    case Policy::linux24:
-    case Policy::two_list: SPW_PANIC("policy is not built yet");
+    case Policy::two_list: return two_list;
+    case Policy::linux24: SPW_PANIC("policy is not built yet");
   }
   return three_queue;
 }
@@ -90,6 +90,7 @@ Status SystemImpl::boot() {
   SPW_TRY(spaces.init(mm));
   pageout.init(mm);
   three_queue.init(pageout, config.background_reclaim);
+  two_list.init(pageout, config.background_reclaim);
   fault.init(
       mm, spaces,
       {config.readahead_min, config.readahead_max, config.fresh_around_max, config.page_cluster});

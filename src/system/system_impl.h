@@ -3,6 +3,7 @@
 
 #include "fault/fault_handler.h"
 #include "reclaim/three_queue_policy.h"
+#include "reclaim/two_list.h"
 #include "space/file_map.h"
 #include "space/shmem.h"
 #include "system/system.h"
@@ -38,6 +39,7 @@ class SystemImpl {
   Shmem shmem;
   PageOut pageout;
   ThreeQueuePolicy three_queue;
+  TwoListPolicy two_list;
   ReclaimPolicy& reclaim;
   FaultHandler fault;
   MmContext mm;
