@@ -49,17 +49,33 @@ LruList& ThreeQueue::list_of(PageQueue queue) {
 void ThreeQueue::add(Pfn pfn, Arrival arrival, u32 shadow) {
   bool hot = false;
   if (arrival != Arrival::fresh && shadow != 0) {
-    const u32 distance = evictions_ - shadow;
-    observer_->count(Counter::workingset_refault);
-    observer_->event(EventKind::reclaim_refault, pfn.v, distance);
     // A page that streams through was asked for by nobody in particular: only a page that was
     // itself touched has shown that it is wanted again.
-    const bool near = distance <= main_.size();
-    if (!near) ++far_refaults_;
+    const bool near = is_near(pfn, shadow);
     hot = near ? arrival == Arrival::refault : is_kept(pfn);
     if (hot) observer_->count(Counter::workingset_activate);
   }
   (hot ? main_ : probation_).push_head(pfn);
+}
+
+bool ThreeQueue::is_near(Pfn pfn, u32 shadow) {
+  const u32 distance = evictions_ - shadow;
+  observer_->count(Counter::workingset_refault);
+  observer_->event(EventKind::reclaim_refault, pfn.v, distance);
+  const bool near = distance <= main_.size();
+  if (!near) ++far_refaults_;
+  return near;
+}
+
+bool ThreeQueue::note_refault(Pfn pfn, u32 shadow) {
+  const bool hot = is_near(pfn, shadow) || is_kept(pfn);
+  if (hot) observer_->count(Counter::workingset_activate);
+  return hot;
+}
+
+void ThreeQueue::used_first(Pfn pfn) {
+  remove(pfn);
+  probation_.push_head(pfn);
 }
 
 bool ThreeQueue::is_kept(Pfn pfn) const {

@@ -31,6 +31,7 @@ class ThreeQueuePolicy final : public ReclaimPolicy {
 
   ReclaimOutcome reclaim(PageCount want) override;
   void page_added(Pfn pfn, Arrival arrival, u32 shadow) override;
+  void page_refaulted(Pfn pfn, u32 shadow) override;
   void page_touched(Pfn pfn) override;
   void page_removed(Pfn pfn) override;
   void page_added_unmapped(Pfn pfn) override { queues_.add_unmapped(pfn); }
@@ -46,16 +47,19 @@ class ThreeQueuePolicy final : public ReclaimPolicy {
   bool background_wanted() const override;
   u64 queue_size(PageQueue queue) const override;
   Pfn queue_head(PageQueue queue) const override;
-  bool validate() const override { return queues_.validate(); }
+  bool validate() const override;
 
   const ThreeQueue& queues() const { return queues_; }
 
  private:
+  enum class Evicted : u8 { freed, started, kept, wait };
   // Where unmapped pages go in U: to its head, or to its tail, to be evicted next.
   enum class UnmapTo : u8 { head, tail };
   // Unmaps a batch of pages that the policy names; returns how many are on U now.
   u32 unmap_batch(UnmapTo end);
-  ReclaimOutcome evict(Pfn pfn);
+  void put_on_unmapped(Pfn pfn, UnmapTo end);
+  void to_head_of_unmapped(Pfn pfn);
+  Evicted evict(Pfn pfn);
   ReclaimOutcome run(u64 want);
 
   PageOut* pageout_ = nullptr;
