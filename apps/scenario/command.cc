@@ -193,7 +193,7 @@ int run_scenario(const ScenarioOptions& options, const Source& source) {
   if (!options.json && !options.quiet) listeners.add(&text);
   set_panic_hook(on_panic);
   SimHardware hardware;
-  Runner runner(scenario, hardware, listeners, options.seed);
+  Runner runner(scenario, hardware, listeners, {.seed = options.seed, .policy = options.policy});
   const RunResult result = runner.run();
   const int code = exit_code_of(result.end);
   const nlohmann::json json = document.finish(result, source.name, code);

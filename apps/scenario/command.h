@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/types.h"
+#include "system/config.h"
 
 namespace spillway {
 
@@ -17,6 +18,7 @@ struct ScenarioOptions {
   std::string html;    // file to write, or empty
   std::string folder;  // where more scenarios are: SPILLWAY_SCENARIOS
   std::optional<u64> seed;
+  std::optional<Policy> policy;  // for tests: every policy must keep what scenarios expect of all
   ColourChoice colour = ColourChoice::automatic;
   bool step = false;
   bool json = false;

@@ -38,8 +38,8 @@ std::string describe(const RunResult& result, std::string_view name) {
 }
 
 Runner::Runner(const Scenario& scenario, Hardware& hardware, RunListener& listener,
-               std::optional<u64> seed)
-    : scenario_(scenario), hardware_(hardware), listener_(listener), seed_(seed) {}
+               const RunOverrides& overrides)
+    : scenario_(scenario), hardware_(hardware), listener_(listener), overrides_(overrides) {}
 
 RunResult Runner::run() {
   if (set_stage()) {

@@ -75,6 +75,12 @@ class RunListener {
   ~RunListener() = default;
 };
 
+// What replaces the scenario's own choice.
+struct RunOverrides {
+  std::optional<u64> seed;
+  std::optional<Policy> policy;
+};
+
 class Runner {
  public:
   // Operations of one run at most, repetitions counted.
@@ -82,9 +88,8 @@ class Runner {
   // Tries of one call or access at most: a page that many I/Os cannot bring is never coming.
   static constexpr u32 kAttemptsMax = 10'000;
 
-  // `seed` instead of the scenario's own, if given.
   Runner(const Scenario& scenario, Hardware& hardware, RunListener& listener,
-         std::optional<u64> seed = std::nullopt);
+         const RunOverrides& overrides = {});
   RunResult run();
 
  private:
@@ -201,7 +206,7 @@ class Runner {
   const Scenario& scenario_;
   Hardware& hardware_;
   RunListener& listener_;
-  std::optional<u64> seed_;
+  const RunOverrides overrides_;
   Kernel* kernel_ = nullptr;
   Counters counters_{};
   EventRing events_;

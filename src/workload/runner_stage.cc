@@ -74,7 +74,8 @@ bool Runner::set_stage() {
       file_pages += 3 + operand(s, "code").number.pages() + operand(s, "data").number.pages();
     }
   }
-  if (seed_) stage_.seed = *seed_;
+  if (overrides_.seed) stage_.seed = *overrides_.seed;
+  if (overrides_.policy) stage_.kernel.mm.policy = *overrides_.policy;
   // Some room for files that the scenario lets grow.
   if (file_pages != 0) stage_.file_pages = std::max(stage_.file_pages, file_pages + 64);
   if (stage_.file_pages != 0) {

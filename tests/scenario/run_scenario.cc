@@ -1,5 +1,6 @@
-// spw_scenario_run FILE [--html PAGE | --json]: a scenario as `spillway scenario run` plays it, in
-// a program that does not need the host machine. Prints only what does not hold, and JSON.
+// spw_scenario_run FILE [--policy NAME] [--html PAGE | --json]: a scenario as `spillway scenario
+// run` plays it, in a program that does not need the host machine. Prints only what does not hold,
+// and JSON.
 #include <cstdio>
 #include <string_view>
 
@@ -15,12 +16,17 @@ int main(int count, char** words) {
       options.json = true;
     } else if (word == "--html" && i + 1 < count) {
       options.html = words[++i];
+    } else if (word == "--policy" && i + 1 < count) {
+      const std::string_view policy = words[++i];
+      options.policy = policy == "two_list"      ? spillway::Policy::two_list
+                       : policy == "three_queue" ? spillway::Policy::three_queue
+                                                 : spillway::Policy::linux24;
     } else {
       options.name = word;
     }
   }
   if (options.name.empty()) {
-    std::fputs("usage: spw_scenario_run FILE [--html PAGE | --json]\n", stderr);
+    std::fputs("usage: spw_scenario_run FILE [--policy NAME] [--html PAGE | --json]\n", stderr);
     return spillway::kScenarioBad;
   }
   return spillway::scenario_command(options);
