@@ -80,8 +80,8 @@ class Page(unittest.TestCase):
 
     def make_page(self, scenario, status):
         page = os.path.join(self.folder, os.path.basename(scenario) + ".html")
-        ran = subprocess.run([RUN, scenario, *POLICY, "--html", page], capture_output=True, text=True,
-                             timeout=120, check=False)
+        ran = subprocess.run([RUN, scenario, *POLICY, "--html", page], capture_output=True,
+                             text=True, timeout=120, check=False)
         self.assertEqual(ran.returncode, status, ran.stderr)
         with open(page, encoding="utf-8") as file:
             text = file.read()
