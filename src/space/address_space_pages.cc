@@ -96,8 +96,9 @@ Prot AddressSpace::entry_prot(const Area& area, Pfn pfn) const {
   const Page& page = mm_->frames[pfn];
   const bool alone = !page.in_page_cache() && page.mapcount <= 1 &&
                      (!page.in_swap_cache() || !mm_->swap.shared(pfn));
-  if (alone) return area.prot;
-  return static_cast<Prot>(static_cast<u8>(area.prot) & ~static_cast<u8>(Prot::write));
+  // A page that may be written may be read, even where the area says write alone.
+  if (alone || !allows(area.prot, Prot::write)) return area.prot;
+  return allows(area.prot, Prot::exec) ? Prot::read_exec : Prot::read;
 }
 
 // Rights that a private entry lost to copy-on-write do not come back here: the next write asks.
@@ -127,11 +128,14 @@ void AddressSpace::set_present_prot(VpnRange range, Area& area) {
 
 Status AddressSpace::protect(VpnRange range, Prot prot) {
   if (range.empty()) return kOk;
-  SPW_TRY(check_mapped(range));
   u64 more = 0;
   u64 edges = 0;
+  Vpn at = range.start;  // the lowest fault decides, a hole or a right that cannot be had
   for (Area* a = find_above(range.start); a != nullptr && a->start < range.end;
        a = AreaTree::next(a)) {
+    if (a->start > at) return Error::no_memory;
+    if (a->foreign) return Error::not_supported;
+    at = a->end;
     if ((static_cast<u8>(prot) & ~static_cast<u8>(a->may)) != 0) return Error::access;
     Area changed = *a;
     changed.prot = prot;
@@ -139,6 +143,7 @@ Status AddressSpace::protect(VpnRange range, Prot prot) {
     if (a->start < range.start) ++edges;
     if (a->end > range.end) ++edges;
   }
+  if (at < range.end) return Error::no_memory;
   if (more > 0) SPW_TRY(mm_->commit.allows(PageCount(more)));
   if (edges > 0 && tree_.size() + edges > limits_.map_count + 1) return Error::no_memory;
   SPW_TRY(reserve_areas(2));

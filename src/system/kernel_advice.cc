@@ -24,6 +24,18 @@ LockSpan lock_span(u64 addr, u64 length) {
   return {addr & ~kPageMask, (length + (addr & kPageMask) + kPageMask) & ~kPageMask};
 }
 
+// Pages of the span that are locked already.
+PageCount locked_pages(AddressSpace& space, const LockSpan& span) {
+  const VpnRange range{VirtAddr(span.start).vpn(),
+                       span.wraps() || span.too_high() ? kVpnEnd : span.range().end};
+  PageCount pages;
+  for (Area* a = space.find_above(range.start); a != nullptr && a->start < range.end;
+       a = AreaTree::next(a)) {
+    if (a->locked) pages += intersection(a->range(), range).pages();
+  }
+  return pages;
+}
+
 // Whether mlock could not bring in some page of the range for a reason that stays: Linux finds out
 // when the areas are locked already, and leaves them so.
 bool cannot_populate(AddressSpace& space, VpnRange range) {
@@ -74,7 +86,9 @@ Result<u64> Kernel::mlock(Pid pid, u64 addr, u64 length) {
   const WalkScope walk(impl_.sys.observer.walk, "sys_mlock", "{a:x}, {b} bytes", addr, length);
   if (space.limits().memlock.v == 0) return Error::perm;
   const LockSpan span = lock_span(addr, length);
-  if (pages_in(span.bytes) > space.limits().memlock) return Error::no_memory;
+  // The limit is looked at before the range.
+  const PageCount locked = space.locked_vm() + pages_in(span.bytes) - locked_pages(space, span);
+  if (locked > space.limits().memlock) return Error::no_memory;
   if (span.wraps()) return Error::invalid;
   if (span.bytes == 0) return u64{0};
   if (span.too_high()) return Error::no_memory;

@@ -187,7 +187,8 @@ Result<u64> Kernel::mremap(Pid pid, u64 old_addr, u64 old_length, u64 new_length
   const Area* area = space.find(old_range.start);
   if (old_pages > pages_in(top).v || old_addr > top - old_pages * kPageSize) {
     // The start decides first; then shrinking begins with munmap of the tail, and its check.
-    return area != nullptr && new_pages < old_pages ? Error::invalid : Error::fault;
+    if (area == nullptr || new_pages >= old_pages) return Error::fault;
+    return fixed && area->end < old_range.start + new_pages ? Error::fault : Error::invalid;
   }
   const bool grows_locked = area != nullptr && area->locked && new_pages > old_pages;
   SPW_TRY_ASSIGN(start, space.remap(old_range, PageCount(new_pages), may_move, fixed,

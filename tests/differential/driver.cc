@@ -76,13 +76,13 @@ Difference Driver::differs(const Op& op, const std::string& what, const Answers&
 }
 
 std::optional<Difference> Driver::run(const Op& op) {
-  if (!can_run(op)) {
+  if (ended_ || !can_run(op)) {
     ++reached_.skipped;
     return std::nullopt;
   }
   if (op.kind == OpKind::check) return compare_all_bytes(op);
   const Answers a = on_both(op);
-  if (excused(op, a)) return compare_areas(op);
+  if (excused(op, a)) return ended_ ? std::nullopt : compare_areas(op);
   if (Outcome d = compare(op, a)) return d;
   count(op, a.left);
   remember_process(op);
@@ -98,6 +98,7 @@ void Driver::count(const Op& op, const Answer& a) {
 }
 
 std::optional<Difference> Driver::finish() {
+  if (ended_) return std::nullopt;
   Op op;
   if (Outcome d = compare_all_bytes(op)) return d;
   return std::nullopt;
@@ -126,11 +127,18 @@ bool Driver::excused(const Op& op, const Answers& a) {
     return true;
   }
   if (break_over_hole(op, a)) {
-    Op back = op;
-    back.at = left_.place_of(a.left.value);
-    right_.perform(back);
-    const u64 end = whole_pages(op.at.offset);
-    wipe(op.process, {Base::heap, end}, whole_pages(back.at.offset) - end);
+    // With something there the kernel lowers its break too.
+    Op fill;
+    fill.kind = OpKind::mmap;
+    fill.process = op.process;
+    fill.at = {Base::heap, whole_pages(op.at.offset)};
+    fill.len = kPageSize;
+    fill.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+    left_.perform(fill);
+    const Answer again = left_.perform(op);
+    // It can be that a limit forbids to fill: then the two cannot be compared any longer.
+    ended_ = left_.place_of(again.value) != op.at;
+    ++reached_.normalised;
     return true;
   }
   return false;
@@ -156,8 +164,9 @@ bool Driver::split_differently(const Op& op, const Answers& a) const {
   const u64 at = (left ? left_ : right_).address_of(op.at);
   const AreaLine* part = find(left ? process.left_raw : process.right_raw, at);
   const AreaLine* whole = find(process.left_areas, left_.address_of(op.at));
-  return part != nullptr && whole != nullptr && at + op.len > part->end &&
-         left_.address_of(op.at) + op.len <= whole->end;
+  const u64 moved = std::min(op.len, op.newlen);  // what shrinks lets go of the rest first
+  return part != nullptr && whole != nullptr && at + moved > part->end &&
+         left_.address_of(op.at) + moved <= whole->end;
 }
 
 // Since 6.1 Linux refuses to lower the break where nothing of the heap is left to unmap.
@@ -223,14 +232,17 @@ std::optional<Difference> Driver::compare_access(const Op& op, const Answers& a)
 }
 
 // Only pages of private memory: whether a page of a file is in memory depends on readahead. And
-// only pages with contents: when the zero page is mapped is each side's choice.
+// only pages with contents: when the zero page is mapped is each side's choice. The kernel beneath
+// may have no swap.
 std::optional<Difference> Driver::compare_resident(const Op& op, const Answers& a) {
   const std::vector<AreaLine>& areas = processes_[op.process].left_areas;
   for (u64 i = 0; i < std::min(a.left.bytes.size(), a.right.bytes.size()); ++i) {
     const u64 at = left_.address_of(op.at) + i * kPageSize;
     const AreaLine* area = find(areas, at);
     if (area == nullptr || area->object != 0 || a.left.bytes[i] == a.right.bytes[i]) continue;
-    if (area->prot == PROT_NONE || only_zeros(op.process, left_.place_of(at))) continue;
+    const bool may_be_in_swap = a.left.bytes[i] != 0 && (paged_out_ || right_.short_of_memory());
+    if (area->prot == PROT_NONE || may_be_in_swap) continue;
+    if (only_zeros(op.process, left_.place_of(at))) continue;
     Difference d = differs(op,
                            std::string("mincore: ") + left_.name() + " says " +
                                (a.left.bytes[i] != 0 ? "present" : "absent"),
@@ -279,6 +291,7 @@ std::optional<Difference> Driver::settle(const Op& op, const Answers& a) {
     if (Outcome d = bring_home(op, a, whole_pages(length))) return d;
   }
   if (op.kind == OpKind::store) clear_tails(op, a);
+  paged_out_ = paged_out_ || (op.kind == OpKind::madvise && op.advice == MADV_PAGEOUT);
   if (op.kind == OpKind::madvise && op.advice == MADV_FREE) {
     // Old bytes or zeros: the kernel decides when. Now, then.
     Op discard = op;
@@ -360,7 +373,7 @@ void Driver::wipe(u32 process, Place at, u64 length) {
   op.kind = OpKind::munmap;
   op.process = process;
   op.at = {at.base, at.offset & ~kPageMask};
-  op.len = length;
+  op.len = length + (at.offset & kPageMask);
   ++reached_.normalised;
   on_both(op);
 }

@@ -82,6 +82,8 @@ class Driver {
   Side& right_;
   std::array<Process, kProcessesMax> processes_;
   Reached reached_;
+  bool paged_out_ = false;  // pages may be in swap on one side only
+  bool ended_ = false;      // nothing after this can be compared
 };
 
 }  // namespace spillway::diff

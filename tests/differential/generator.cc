@@ -26,7 +26,7 @@ static_assert(std::size(kWeights) == kOpKindCount);
 // Pages that may be locked; 2048 is what every Linux since 5.16 allows.
 constexpr u32 kFixed = MAP_FIXED | MAP_FIXED_NOREPLACE;
 constexpr u32 kMappingsFirst = 4;  // nothing else makes sense before
-constexpr u64 kLimits[] = {0, 4, 12, 40, 2048, 2048, 2048};
+constexpr u64 kLimits[] = {0, 4, 12, 40, 40, 40, 2048};
 
 }  // namespace
 
@@ -38,8 +38,9 @@ Generator::Generator(u64 seed) : prng_(mix64(seed ^ 0xd1ff)) {
 
 void Generator::draw_setup() {
   // Half of the machines are so small that pages come and go while the case runs.
-  setup_.frames = prng_.one_in(2) ? 4096 : prng_.between(384, 1024);
-  setup_.policy = 0;
+  setup_.frames = prng_.one_in(3) ? 4096 : prng_.between(192, 512);
+  constexpr u64 kPolicies[] = {2, 2, 0};  // mostly the one that is like a Linux of today
+  setup_.policy = kPolicies[prng_.below(std::size(kPolicies))];
   setup_.memlock = kLimits[prng_.below(std::size(kLimits))];
   lock_all_ = prng_.one_in(6);
   // Locked pages must fit.
@@ -374,9 +375,10 @@ Op Generator::next() {
     case OpKind::fork: op.number = static_cast<u32>(prng_.between(1, kProcessesMax - 1)); break;
     default: break;
   }
-  // mremap with an old size of 0 duplicates a shared mapping: left out.
   if (chance(bad_)) spoil(&op);
-  if (op.kind == OpKind::mremap && op.len == 0) op.len = kPageSize;
+  // mremap with an old size of 0, after rounding, duplicates a shared mapping: left out.
+  const bool no_size = ((op.len + kPageMask) & ~kPageMask) == 0;
+  if (op.kind == OpKind::mremap && no_size) op.len = kPageSize;
   guess(op);
   return op;
 }

@@ -64,6 +64,8 @@ class Side {
   virtual const char* name() const = 0;
   // Whether a refused call has changed nothing. In Linux it may have changed a part of its range.
   virtual bool refuses_whole() const = 0;
+  // Whether pages may leave memory although nobody advised it.
+  virtual bool short_of_memory() const { return false; }
 
   u64 heap_start() const { return heap_start_; }
   u64 address_of(Place place) const {

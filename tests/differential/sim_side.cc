@@ -16,7 +16,9 @@ constexpr u32 kFileDevice = 0;
 constexpr u32 kSwapDevice = 1;
 constexpr u64 kFileDevicePages = 512;
 // More than all operations of a case can fill: want of memory is not what is compared.
-constexpr u64 kSwapPages = 16384;
+constexpr u64 kSwapPages = 4096;
+// Machines of this size never lack memory for what a case does.
+constexpr u64 kFramesPlenty = 4096;
 // A call that waited so often waits for ever.
 constexpr u32 kRoundsMax = 20'000;
 // A number that no open file has.
@@ -36,7 +38,7 @@ KernelConfig kernel_config(const Setup& setup) {
   KernelConfig config;
   constexpr Policy kPolicies[] = {Policy::three_queue, Policy::linux24, Policy::two_list};
   config.mm.policy = kPolicies[setup.policy % std::size(kPolicies)];
-  config.mm.slots_max = kSwapPages * 2;
+  config.mm.slots_max = kSwapPages;
   config.mm.page_cluster = 3;
   config.mm.fresh_around_max = 0;  // mincore: one page for each first touch
   config.layout = Layout::modern;
@@ -84,6 +86,7 @@ class SimSide final : public Side {
   }
   const char* name() const override { return "model"; }
   bool refuses_whole() const override { return true; }
+  bool short_of_memory() const override { return sim_.config().frames.v < kFramesPlenty; }
 
  private:
   template <class R>
