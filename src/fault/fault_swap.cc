@@ -183,6 +183,7 @@ void FaultHandler::install_swapped(AddressSpace& space, Area& area, Vpn vpn, Slo
   // Swap is filling up: a page that nobody else wants need not keep its slot (vm_swap_full).
   const bool half_full = swap.areas().free_pages().v * 2 < swap.areas().total_pages().v;
   if (exclusive && slot.area() != 0 && half_full) {
+    mm_->reclaimer.page_left_cache(pfn);
     swap.delete_from_cache(pfn);
     page.set(PageFlag::dirty);
     mm_->observer.step("swap is half full: the slot is given back");

@@ -36,6 +36,11 @@ u32 FaultHandler::frames_needed(const Job& job, u32 pages) const {
 FaultOutcome FaultHandler::take_frames(Job& job, u32 pages) {
   const u32 needed = frames_needed(job, pages);
   if (needed == 0) return FaultOutcome::done;
+  if (needed == 1 && mm_->allocator.reclaimer_decides()) {
+    const FaultOutcome taken = take_frame(kAllocUser, &job.frames[0]);
+    if (taken == FaultOutcome::done) job.frame_count = 1;
+    return taken;
+  }
   const WalkScope walk(mm_->observer.walk, "alloc_page", "{a} free, low mark {b}",
                        mm_->allocator.free_pages().v, mm_->allocator.marks().low.v);
   if (needed > 1) (void)mm_->allocator.make_room(PageCount(needed));

@@ -91,10 +91,7 @@ void PageAllocator::drain_pcp() {
   }
 }
 
-Result<Pfn> PageAllocator::try_alloc(u32 order, AllocFlags flags) {
-  const u64 need = u64{1} << order;
-  const bool reserve = flags.memalloc || in_reclaim_;
-  if (!reserve && free_pages().v < need + marks_.min.v) return Error::no_memory;
+Pfn PageAllocator::rmqueue(u32 order) {
   Pfn pfn = kNoPfn;
   if (order == 0) {
     pfn = pcp_alloc();
@@ -109,21 +106,31 @@ Result<Pfn> PageAllocator::try_alloc(u32 order, AllocFlags flags) {
     pfn = buddy_.alloc(order);
     note_buddy();
   }
+  if (pfn.valid()) observer_->count(Counter::pgalloc, u64{1} << order);
+  return pfn;
+}
+
+Result<Pfn> PageAllocator::try_alloc(u32 order, AllocFlags flags) {
+  const u64 need = u64{1} << order;
+  const bool reserve = flags.memalloc || in_reclaim_;
+  if (!reserve && free_pages().v < need + marks_.min.v) return Error::no_memory;
+  const Pfn pfn = rmqueue(order);
   if (!pfn.valid()) return Error::no_memory;
-  observer_->count(Counter::pgalloc, need);
   return pfn;
 }
 
 Result<Pfn> PageAllocator::alloc(u32 order, AllocFlags flags) {
   if (order > kOrderMax) return Error::no_memory;
   for (u32 attempt = 0;; ++attempt) {
-    Result<Pfn> pfn = try_alloc(order, flags);
+    Result<Pfn> pfn =
+        reclaimer_decides_ ? reclaimer_->alloc_pages(order, flags) : try_alloc(order, flags);
     if (pfn.ok()) {
       if (flags.zero) {
         std::memset(machine_->frames.bytes(pfn.value()), 0, kPageSize << order);
       }
       return pfn;
     }
+    if (reclaimer_decides_) return pfn;
     if (in_reclaim_ || flags.memalloc) {
       // The reserve is used up: only the budget can help, never reclaim inside reclaim.
       if (grow(kGrowBatch) > 0) continue;
@@ -206,6 +213,7 @@ u32 PageAllocator::alloc_run(u32 want, Pfn* first) {
     }
   }
   observer_->count(Counter::pgalloc, got);
+  if (reclaimer_decides_ && got > 0) reclaimer_->frames_taken(*first, got);
   return got;
 }
 
@@ -218,6 +226,7 @@ void PageAllocator::free(Pfn pfn, u32 order) {
     SPW_ASSERT_EQ(page.rmap, 0u);
     SPW_ASSERT_EQ(page.slot.v, 0u);
   }
+  if (reclaimer_decides_) reclaimer_->frames_freed(1U << order);
   if (order == 0) {
     pcp_free_one(pfn);
     return;

@@ -18,16 +18,6 @@
 
 namespace spillway {
 
-struct AllocFlags {
-  bool may_reclaim = false;  // may evict pages; needs the engine lock
-  bool memalloc = false;     // may use the reserve under the min watermark (PF_MEMALLOC)
-  bool zero = false;         // the frame's bytes must read as zero
-};
-inline constexpr AllocFlags kAllocUser{.may_reclaim = true};
-inline constexpr AllocFlags kAllocUserZero{.may_reclaim = true, .zero = true};
-inline constexpr AllocFlags kAllocKernel{.may_reclaim = true};
-inline constexpr AllocFlags kAllocReclaim{.memalloc = true};
-
 struct Watermarks {
   PageCount min;
   PageCount low;
@@ -57,10 +47,16 @@ class PageAllocator {
   // All frames start offline. `observer` outlives the allocator.
   void init(Machine& machine, FrameTable& frames, const Observer& observer);
   void set_reclaimer(Reclaimer& reclaimer) { reclaimer_ = &reclaimer; }
+  // From now on Reclaimer::alloc_pages decides where frames come from, by rmqueue() and grow().
+  void let_reclaimer_decide() { reclaimer_decides_ = true; }
+  bool reclaimer_decides() const { return reclaimer_decides_; }
 
   // A block of 2^order isolated frames. no_memory: nothing left; wait: frames come free when
   // an I/O completes.
   Result<Pfn> alloc(u32 order, AllocFlags flags);
+  // A block from the CPU's list or the buddy lists, whatever the watermarks say; kNoPfn if they
+  // have none. For who decides about watermarks himself.
+  Pfn rmqueue(u32 order);
   // One frame for an object of the manager, in state kernel with the owner's tag.
   Result<Pfn> alloc_kernel(PageOwner owner, AllocFlags flags);
   void free_kernel(Pfn pfn, PageOwner owner);
@@ -137,6 +133,7 @@ class PageAllocator {
   u32 never_online_ = 0;           // frames from here on were never online
   u32 offline_head_ = Pfn::kNone;  // frames that went offline again
   bool in_reclaim_ = false;
+  bool reclaimer_decides_ = false;
 };
 
 }  // namespace spillway

@@ -7,6 +7,16 @@
 
 namespace spillway {
 
+struct AllocFlags {
+  bool may_reclaim = false;  // may evict pages; needs the engine lock
+  bool memalloc = false;     // may use the reserve under the min watermark (PF_MEMALLOC)
+  bool zero = false;         // the frame's bytes must read as zero
+};
+inline constexpr AllocFlags kAllocUser{.may_reclaim = true};
+inline constexpr AllocFlags kAllocUserZero{.may_reclaim = true, .zero = true};
+inline constexpr AllocFlags kAllocKernel{.may_reclaim = true};
+inline constexpr AllocFlags kAllocReclaim{.memalloc = true};
+
 enum class ReclaimOutcome : u8 {
   progress,   // frames were freed: try again
   wait,       // frames come free when an I/O in flight completes
@@ -61,6 +71,26 @@ class Reclaimer {
   // Advice: evict the page now (MADV_PAGEOUT). progress: it is gone; wait, exhausted as reclaim;
   // exhausted also when somebody holds the page.
   virtual ReclaimOutcome page_out(Pfn pfn) = 0;
+  // A resident anonymous page entered or left the swap cache without becoming another page.
+  // Policies that age only pages of caches (linux24) list it from now on, or no more.
+  virtual void page_entered_cache(Pfn pfn) { (void)pfn; }
+  virtual void page_left_cache(Pfn pfn) { (void)pfn; }
+  // The space is gone, and its number may be given out again.
+  virtual void space_ended(SpaceId space) { (void)space; }
+
+  // For a policy that decides how frames are given out (PageAllocator::let_reclaimer_decide).
+  // What PageAllocator::alloc promises, but for the zeroing.
+  virtual Result<Pfn> alloc_pages(u32 order, AllocFlags flags) {
+    (void)order;
+    (void)flags;
+    return Error::not_supported;
+  }
+  // Frames that were given out without asking it, and frames that came back.
+  virtual void frames_taken(Pfn first, u32 count) {
+    (void)first;
+    (void)count;
+  }
+  virtual void frames_freed(u32 count) { (void)count; }
 
  protected:
   ~Reclaimer() = default;

@@ -69,6 +69,8 @@ void PageTable::store(Pte* pte, Pte value) {
     SPW_ASSERT(table.private_data > 0);
     --table.private_data;
   }
+  if (pte->resident()) --resident_;
+  if (value.resident()) ++resident_;
   *pte = value;
 }
 

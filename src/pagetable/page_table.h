@@ -48,6 +48,8 @@ class PageTable {
   void free_empty(VpnRange range);
 
   u64 tables() const { return tables_; }
+  // Entries that hold a frame, mapped or not.
+  u64 resident() const { return resident_; }
 
  private:
   Pte* table_at(Pfn pfn) const { return reinterpret_cast<Pte*>(memory_->bytes(pfn)); }
@@ -60,6 +62,7 @@ class PageTable {
   Frames* memory_ = nullptr;
   Pfn root_;
   u64 tables_ = 0;
+  u64 resident_ = 0;
 };
 
 }  // namespace spillway

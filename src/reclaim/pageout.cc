@@ -70,6 +70,7 @@ PageOutcome PageOut::plain_out(Pfn pfn, u32 shadow) {
     if (!slot.ok()) {
       return slot.error() == Error::wait ? PageOutcome::wait : PageOutcome::no_space;
     }
+    mm_->reclaimer.page_entered_cache(pfn);
   }
   if (page.mapcount > 0 && mm_->spaces->try_to_unmap(pfn) != UnmapOutcome::unmapped) {
     return PageOutcome::keep;
@@ -146,7 +147,7 @@ bool PageOut::free_clean(Pfn pfn, u32 shadow) {
 
 PageOutcome PageOut::unmap_entry(AddressSpace& space, Vpn vpn) {
   const Pte entry = space.table().get(vpn);
-  SPW_ASSERT(entry.is(Pte::Kind::present));
+  SPW_ASSERT(entry.resident());
   const Pfn pfn = entry.pfn();
   Page& page = mm_->frames[pfn];
   if (in_transfer(page)) return PageOutcome::keep;
@@ -154,15 +155,38 @@ PageOutcome PageOut::unmap_entry(AddressSpace& space, Vpn vpn) {
   if (fresh) {
     const Result<SlotId> slot = mm_->swap.add_to_swap(pfn);
     if (!slot.ok()) {
-      mm_->observer.step("get_swap_page: no slot is free, the entry stays");
+      mm_->observer.step("get_swap_page: no slot is free, the entry is put back");
       return PageOutcome::no_space;
     }
-    mm_->observer.step("get_swap_page: slot {a} of area {b}; the page enters the swap cache, dirty",
-                       slot.value().offset(), slot.value().area());
+    mm_->reclaimer.page_entered_cache(pfn);
   }
-  if (!mm_->spaces->unmap_one(pfn, {space.id(), vpn})) return PageOutcome::keep;
+  if (!mm_->spaces->unmap_one(pfn, {space.id(), vpn})) {
+    if (fresh) {
+      mm_->reclaimer.page_left_cache(pfn);
+      mm_->swap.delete_from_cache(pfn);
+    }
+    return PageOutcome::keep;
+  }
   if (page.mapcount == 0 && page.state == PageState::mapped) {
     mm_->frames.transition(pfn, PageState::mapped, PageState::unmapped);
+  }
+  if (page.in_swap_cache()) {
+    mm_->observer.step(
+        fresh ? "get_swap_page: slot {a} of area {b}; the page enters the swap cache, dirty; the "
+                "entry names the slot, which has {c} references"
+        : page.has(PageFlag::dirty)
+            ? "in the swap cache under slot {a} of area {b} already, and dirty; the entry names "
+              "the slot, which has {c} references"
+            : "in the swap cache under slot {a} of area {b} already, and clean: no write will be "
+              "needed; the entry names the slot, which has {c} references",
+        page.slot.offset(), page.slot.area(), mm_->swap.refs(page.slot));
+  } else {
+    mm_->observer.step(
+        page.has(PageFlag::dirty)
+            ? "page {a} of mapping {b}, dirty: the entry becomes empty, the data is in the page "
+              "cache"
+            : "page {a} of mapping {b}, clean: the entry becomes empty",
+        page.index, mapping_of(page)->id);
   }
   return PageOutcome::freed;
 }

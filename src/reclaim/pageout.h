@@ -29,10 +29,12 @@ class PageOut {
   bool io_in_flight() const;
   // Frees a page of a cache that is clean, unmapped and not in transfer; false if it is not.
   bool free_clean(Pfn pfn, u32 shadow);
-  // Linux 2.4's swap_out of one entry, without any write: an anonymous page gets a slot and enters
-  // the swap cache, dirty; the entry becomes a swap entry (anonymous) or empty (cached).
-  // keep, no_space: the entry is as it was. freed: a clean anonymous page that is in its slot
-  // already or a page of a cache lost its entry; started is never returned.
+  // Takes one resident entry away from its page without any write (the end of Linux 2.4's
+  // try_to_swap_out). An anonymous page that is in no cache gets a slot and enters the swap cache,
+  // dirty, which Reclaimer::page_entered_cache hears before the entry goes. The entry becomes a
+  // swap entry with a reference of the slot, or empty for a page of the page cache, and its dirty
+  // bit goes to the page. freed: the entry is gone; the page stays where it is, unmapped with its
+  // last entry. keep (held, or in transfer), no_space: nothing has changed.
   PageOutcome unmap_entry(AddressSpace& space, Vpn vpn);
 
  private:

@@ -22,6 +22,16 @@ class ReclaimPolicy : public Reclaimer {
   virtual bool reclaimd_step() { return false; }
   virtual bool reclaimd_wanted() const { return false; }
 
+  // Looks once at every page that the space has mapped, as a scan of page tables does, and unmaps
+  // those whose time has come; returns how many. 0 from policies that do not scan page tables.
+  virtual u64 visit(AddressSpace& space) {
+    (void)space;
+    return 0;
+  }
+  // Whether memory is used up, so that only the end of a process helps. By default: the last
+  // reclaim found nothing that could be freed, now or when an I/O ends.
+  virtual bool out_of_memory() const { return exhausted_; }
+
   // Length of a queue; 0 for queues of other policies.
   virtual u64 queue_size(PageQueue queue) const = 0;
   // The frame at the head of a queue, and the next one; kNoPfn at the end. For views.
@@ -48,6 +58,14 @@ class ReclaimPolicy : public Reclaimer {
 
  protected:
   ~ReclaimPolicy() = default;
+  // Remembers how a reclaim ended, for out_of_memory.
+  ReclaimOutcome noted(ReclaimOutcome outcome) {
+    exhausted_ = outcome == ReclaimOutcome::exhausted;
+    return outcome;
+  }
+
+ private:
+  bool exhausted_ = false;
 };
 
 }  // namespace spillway

@@ -244,7 +244,7 @@ ReclaimOutcome ThreeQueuePolicy::reclaim(PageCount want) {
   allocator_->enter_reclaim();
   const ReclaimOutcome outcome = run(want.v);
   allocator_->leave_reclaim();
-  return outcome;
+  return noted(outcome);
 }
 
 void ThreeQueuePolicy::page_cold(Pfn pfn) {

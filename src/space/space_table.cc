@@ -28,6 +28,7 @@ Result<SpaceId> SpaceTable::create(VpnRange range, PageCount brk_pages) {
 void SpaceTable::destroy(SpaceId id) {
   at(id).destroy();
   used_[id.v] = false;
+  mm_->reclaimer.space_ended(id);
 }
 
 AddressSpace* SpaceTable::find(SpaceId id) {

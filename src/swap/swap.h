@@ -164,6 +164,7 @@ class Swap final : public IoSink {
     quiesced_ = on;
     areas_.set_quiesced(on);
   }
+  u32 plain_writes_in_flight() const { return plain_io_.writes_in_flight(); }
   bool io_in_flight() const {
     return pool_.writing() > 0 || disk_.reads_in_flight() > 0 || plain_io_.in_flight() > 0 ||
            areas_.io_in_flight();

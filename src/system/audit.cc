@@ -108,7 +108,7 @@ AuditReport SystemImpl::audit_entry(AddressSpace& space, Vpn vpn, Pte entry) {
   if (writable_private && (page.mapcount > 1 || !anonymous)) {
     return bad("I13 shared private page is writable", vpn.v, entry.pfn().v);
   }
-  if (present && area->locked && page.queue != PageQueue::locked) {
+  if (present && area->locked && reclaim.must_be_queued(page) && page.queue != PageQueue::locked) {
     return bad("I14 locked page", vpn.v, entry.pfn().v);
   }
   return kGood;

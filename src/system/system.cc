@@ -57,12 +57,15 @@ ReclaimPolicy& SystemImpl::policy_of(const Config& chosen) {
   switch (chosen.policy) {
     case Policy::three_queue: break;
     case Policy::two_list: return two_list;
-    case Policy::linux24: SPW_PANIC("policy is not built yet");
+    case Policy::linux24: return linux24;
   }
   return three_queue;
 }
 
 Status SystemImpl::boot() {
+  if (config.policy == Policy::linux24 && !Linux24Policy::supported(machine.features)) {
+    return Error::not_supported;
+  }
   const PageCount count = machine.frames.count();
   Page* pages = static_cast<Page*>(machine.boot.alloc(count.v * sizeof(Page), 64));
   if (pages == nullptr) return Error::no_memory;
@@ -91,6 +94,9 @@ Status SystemImpl::boot() {
   pageout.init(mm);
   three_queue.init(pageout, config.background_reclaim);
   two_list.init(pageout, config.background_reclaim);
+  if (config.policy == Policy::linux24) {
+    linux24.init(pageout, config.background_reclaim, config.page_cluster);
+  }
   fault.init(
       mm, spaces,
       {config.readahead_min, config.readahead_max, config.fresh_around_max, config.page_cluster});
@@ -104,6 +110,14 @@ Status SystemImpl::boot() {
   }
   if (allocator.grow(PageAllocator::kGrowBatch) < System::minimum_frames().v) {
     return Error::no_memory;
+  }
+  if (config.policy == Policy::linux24) {
+    // Its shortages are those of a machine whose memory is all there.
+    while (allocator.grow(PageAllocator::kGrowBatch) > 0) {
+    }
+    if (config.watermark_high.v == 0) {
+      allocator.set_marks(Linux24Policy::marks_for(allocator.online()));
+    }
   }
   return kOk;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "fault/fault_handler.h"
+#include "reclaim/linux24_policy.h"
 #include "reclaim/three_queue_policy.h"
 #include "reclaim/two_list.h"
 #include "space/file_map.h"
@@ -40,6 +41,7 @@ class SystemImpl {
   PageOut pageout;
   ThreeQueuePolicy three_queue;
   TwoListPolicy two_list;
+  Linux24Policy linux24;
   ReclaimPolicy& reclaim;
   FaultHandler fault;
   MmContext mm;

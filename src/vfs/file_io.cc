@@ -180,7 +180,9 @@ Status FileStore::set_size(Inode& inode, u64 bytes) {
   }
   if (cache_->busy(mapping, static_cast<u32>(last))) return Error::wait;
   if ((bytes & kPageMask) != 0 && zero_tail(inode, bytes)) {
-    cache_->set_dirty(cache_->find(mapping, static_cast<u32>(last)).pfn());
+    const Pfn pfn = cache_->find(mapping, static_cast<u32>(last)).pfn();
+    cache_->set_dirty(pfn);
+    cache_->touched(pfn);
   }
   for (u64 i = pages_for(bytes).v; i < old_pages; ++i) set_on_device(inode, i, false);
   mapping.size_bytes = bytes;
