@@ -82,14 +82,23 @@ struct Linux24Bed : SwapBed, FaultSink {
   }
   void map_file(AddressSpace& space, Inode* inode, u64 first, u64 count, bool shared = true) {
     map(space,
-        {.range = {}, .prot = Prot::read_write, .shared = shared, .mapping = &inode->mapping, .ops = &file_areas},
+        {.range = {},
+         .prot = Prot::read_write,
+         .shared = shared,
+         .mapping = &inode->mapping,
+         .ops = &file_areas},
         first, count);
   }
   ShmObject* make_shm(u64 pages) {
     return shmem.create(pages * kPageSize, true, 42, false).value();
   }
   void map_shm(AddressSpace& space, ShmObject* object, u64 first, u64 count) {
-    map(space, {.range = {}, .prot = Prot::read_write, .shared = true, .mapping = &object->mapping, .ops = &shmem},
+    map(space,
+        {.range = {},
+         .prot = Prot::read_write,
+         .shared = true,
+         .mapping = &object->mapping,
+         .ops = &shmem},
         first, count);
   }
 
@@ -121,7 +130,8 @@ struct Linux24Bed : SwapBed, FaultSink {
     });
   }
   void fill(AddressSpace& space, u64 first, u64 count) {
-    for (u64 i = first; i < first + count; ++i) ASSERT_EQ(write(space, i, i + 1), FaultOutcome::done);
+    for (u64 i = first; i < first + count; ++i)
+      ASSERT_EQ(write(space, i, i + 1), FaultOutcome::done);
   }
   void expect_page(AddressSpace& space, u64 page, u64 id) {
     u8 bytes[kPageSize];

@@ -158,8 +158,7 @@ ReclaimOutcome Linux24Policy::reclaim(PageCount want) {
                        allocator_->free_pages().v);
   const u64 start = allocator_->free_pages().v;
   goal_ = start + want.v;
-  const ReclaimOutcome outcome =
-      available() >= goal_ ? ReclaimOutcome::progress : balance(goal_);
+  const ReclaimOutcome outcome = available() >= goal_ ? ReclaimOutcome::progress : balance(goal_);
   while (allocator_->free_pages().v < goal_ && !inactive_clean_.empty()) {
     const Pfn pfn = reclaim_page();
     if (!pfn.valid()) break;
@@ -221,8 +220,8 @@ bool Linux24Policy::background_step() {
     turns_in_vain_ = 0;
     return false;
   }
-  observer_->step("free pages short: {a}; inactive pages short: {b}; another turn",
-                  free_shortage(), inactive_shortage());
+  observer_->step("free pages short: {a}; inactive pages short: {b}; another turn", free_shortage(),
+                  inactive_shortage());
   kswapd_woken_ = true;
   return true;
 }

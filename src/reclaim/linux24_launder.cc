@@ -41,9 +41,10 @@ Linux24Policy::Laundered Linux24Policy::launder_dirty(Pfn pfn, Pass pass) {
       return Laundered::moved;
     case WriteOutcome::moved:
       ++work_;
-      observer_->step("frame {a}: shared memory, now a page of the swap cache; its write comes when "
-                      "it is met again",
-                      pfn.v);
+      observer_->step(
+          "frame {a}: shared memory, now a page of the swap cache; its write comes when "
+          "it is met again",
+          pfn.v);
       return Laundered::moved;
     case WriteOutcome::refused:
       observer_->step("frame {a}: writepage refuses: back to the active list, dirty", pfn.v);
@@ -75,9 +76,10 @@ Linux24Policy::Laundered Linux24Policy::launder_page(Pfn pfn, Pass pass) {
   if (page.has(PageFlag::dirty)) return launder_dirty(pfn, pass);
   move_to(pfn, inactive_clean_);
   ++work_;
-  observer_->step(page.in_swap_cache() ? "frame {a}: clean, its slot has the same: to inactive_clean"
-                                       : "frame {a}: clean, its file has the same: to "
-                                         "inactive_clean",
+  observer_->step(page.in_swap_cache()
+                      ? "frame {a}: clean, its slot has the same: to inactive_clean"
+                      : "frame {a}: clean, its file has the same: to "
+                        "inactive_clean",
                   pfn.v);
   return Laundered::cleaned;
 }
@@ -94,8 +96,7 @@ u64 Linux24Policy::launder_pass(Pass pass) {
 u64 Linux24Policy::page_launder(bool sync) {
   const WalkScope walk(observer_->walk, "page_launder",
                        "{a} pages on inactive_dirty, {b} on inactive_clean, {c} free",
-                       inactive_dirty_.size(), inactive_clean_.size(),
-                       allocator_->free_pages().v);
+                       inactive_dirty_.size(), inactive_clean_.size(), allocator_->free_pages().v);
   u64 cleaned = launder_pass(Pass::no_io);
   const u64 shortage = free_shortage();
   observer_->step(shortage > 0 ? "pass 0, without I/O: {a} cleaned, {b} still short"

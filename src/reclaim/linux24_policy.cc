@@ -201,8 +201,8 @@ bool Linux24Policy::validate() const {
       if (!must_be_queued(page)) return false;
       const bool inactive = list == &inactive_dirty_ || list == &inactive_clean_;
       if (inactive && page.age != 0) return false;
-      if (list == &inactive_clean_ && (page.count() != 1 || page.has(PageFlag::dirty) ||
-                                       page.has(PageFlag::writeback))) {
+      if (list == &inactive_clean_ &&
+          (page.count() != 1 || page.has(PageFlag::dirty) || page.has(PageFlag::writeback))) {
         return false;
       }
     }

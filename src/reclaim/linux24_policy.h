@@ -178,13 +178,13 @@ class Linux24Policy final : public ReclaimPolicy {
   Turn turns_[SpaceTable::kSpacesMax];
 
   u64 memory_pressure_ = 0;
-  u64 goal_ = 0;        // free and clean pages that a caller of reclaim() asks for
-  u64 work_ = 0;        // grows with whatever brings some page nearer to being free
+  u64 goal_ = 0;         // free and clean pages that a caller of reclaim() asks for
+  u64 work_ = 0;         // grows with whatever brings some page nearer to being free
   u32 file_writes_ = 0;  // that the present pass may still start
   bool kswapd_woken_ = false;
   bool kreclaimd_woken_ = false;
-  u32 turns_in_vain_ = 0;    // of kswapd, in a row
-  u64 last_turn_ns_ = 0;     // of kswapd
+  u32 turns_in_vain_ = 0;  // of kswapd, in a row
+  u64 last_turn_ns_ = 0;   // of kswapd
   u64 last_decay_ns_ = 0;
 };
 

@@ -49,9 +49,10 @@ u64 Linux24Policy::try_to_swap_out(AddressSpace& space, Vpn vpn, Pte* pte) {
   }
   ++work_;
   deactivate_page(pfn);
-  observer_->step(page.mapcount > 0 ? "unmapped here; {a} other entries hold the frame, its age is 0"
-                                    : "unmapped; only its cache holds the frame, which is on "
-                                      "inactive_dirty now",
+  observer_->step(page.mapcount > 0
+                      ? "unmapped here; {a} other entries hold the frame, its age is 0"
+                      : "unmapped; only its cache holds the frame, which is on "
+                        "inactive_dirty now",
                   page.mapcount);
   return 1;
 }
