@@ -255,33 +255,6 @@ TEST_F(Linux24SwapOut, turns_go_to_the_process_with_the_most_left) {
   EXPECT_EQ(bed_->policy.swap_address(SpaceId(1)), Vpn(0));
 }
 
-TEST_F(Linux24SwapOut, pages_read_by_advice_are_found_without_a_mapping) {
-  bed_->map_anonymous(*a_, 0, 8);
-  bed_->fill(*a_, 0, 8);
-  for (u32 i = 0; i < 4; ++i) (void)bed_->policy.visit(*a_);
-  ASSERT_EQ(a_->table().resident(), 0U);
-  bed_->drain_to(15);
-  for (u32 i = 0; i < 2; ++i) {
-    (void)bed_->policy.page_launder(false);
-    bed_->settle_io();
-  }
-  (void)bed_->policy.page_launder(false);
-  for (Pfn pfn = bed_->policy.reclaim_page(); pfn.valid(); pfn = bed_->policy.reclaim_page()) {
-    bed_->allocator.free(pfn, 0);
-  }
-  bed_->release_hoard();
-  bed_->fault.will_need(*a_, {bed_->at(0), bed_->at(8)});
-  bed_->settle_io();
-  ASSERT_EQ(a_->table().resident(), 8U);
-  ASSERT_TRUE(bed_->entry(*a_, 3).is(Pte::Kind::unmapped));
-  for (u32 i = 0; i < 4; ++i) {
-    (void)bed_->policy.refill_inactive_scan(0, Linux24Policy::Scan::all);
-    (void)bed_->policy.visit(*a_);
-  }
-  EXPECT_EQ(a_->table().resident(), 0U);
-  for (u64 i = 0; i < 8; ++i) bed_->expect_page(*a_, i, i + 1);
-}
-
 // What a student reads. Only the words that carry a decision are checked.
 class Recorder final : public WalkSink {
  public:

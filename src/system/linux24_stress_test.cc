@@ -1,6 +1,6 @@
-// The policy linux24 under random work: three processes that write, read, fork, map files and shared
-// memory, lock and unmap, with far more pages than frames, and an audit after each step. What a
-// program reads must be what it wrote last. A failure prints its seed.
+// The policy linux24 under random work: three processes that write, read, fork, map files and
+// shared memory, lock and unmap, with far more pages than frames, and an audit after each step.
+// What a program reads must be what it wrote last. A failure prints its seed.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -26,7 +26,7 @@ class World {
   explicit World(u64 seed) : prng_(seed) {
     SimConfig config;
     config.seed = seed;
-    config.frames = PageCount(160 + prng_.below(120));
+    config.frames = PageCount(100 + prng_.below(60));
     config.block_pages = {600, 1024, 300};
     config.busy_one_in = prng_.one_in(2) ? 17 : 0;
     sim_ = std::make_unique<SimMachine>(config);
@@ -128,7 +128,7 @@ class World {
   void write(u32 i, u64 page, std::map<u64, u64>& model) {
     const u64 value = ++next_value_;
     const FaultOutcome outcome = access([&](u32 attempt) {
-      return sim_->store(impl_->system, ids_[i], va(page) , &value, sizeof value, attempt);
+      return sim_->store(impl_->system, ids_[i], va(page), &value, sizeof value, attempt);
     });
     EXPECT_EQ(static_cast<int>(outcome), static_cast<int>(FaultOutcome::done)) << "write " << page;
     model[page] = value;
@@ -176,8 +176,8 @@ class World {
     FAIL() << "fork never ends";
   }
   void lock(u32 i) {
-    const u64 first = prng_.one_in(2) ? prng_.below(kPrivatePages - 4)
-                                      : kFileAt + prng_.below(kFilePages - 4);
+    const u64 first =
+        prng_.one_in(2) ? prng_.below(kPrivatePages - 4) : kFileAt + prng_.below(kFilePages - 4);
     const VpnRange range{kRange.start + first, kRange.start + first + 4};
     (void)space(i).set_locked(range, true, PageCount(8));
     if (!prng_.one_in(3)) return;
@@ -216,7 +216,8 @@ class World {
       case 10:
       case 11: (void)sim_->complete_one(); break;
       case 12: (void)impl_->reclaim.reclaim(PageCount(1 + prng_.below(20))); break;
-      default: touch(i);
+      default:
+        for (u32 n = 0; n < 4; ++n) touch(i);
     }
     sim_->mmu().unpin_all();
     if (impl_->system.background_wanted()) (void)impl_->system.background_step();
@@ -239,10 +240,10 @@ TEST(Linux24Stress, random_work_loses_nothing) {
   u64 out = 0;
   u64 in = 0;
   u64 files = 0;
-  for (u64 seed = 1; seed <= 12; ++seed) {
+  for (u64 seed = 1; seed <= 3; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     World world(seed);
-    world.run(2500);
+    world.run(700);
     if (HasFailure()) return;
     world.end();
     out += world.count(Counter::pswpout);
@@ -250,9 +251,9 @@ TEST(Linux24Stress, random_work_loses_nothing) {
     files += world.count(Counter::pgpgout);
   }
   // Or the pressure was not worth its name.
-  EXPECT_GT(out, 1000U);
-  EXPECT_GT(in, 1000U);
-  EXPECT_GT(files, 1000U);
+  EXPECT_GT(out, 100U);
+  EXPECT_GT(in, 100U);
+  EXPECT_GT(files, 100U);
 }
 
 TEST(Linux24Boot, refused_on_machines_that_cannot) {
