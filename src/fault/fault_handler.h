@@ -111,6 +111,7 @@ class FaultHandler final : public SwapInSink {
   void install_swapped(AddressSpace& space, Area& area, Vpn vpn, SlotId slot, Pfn pfn,
                        Access access);
   FaultOutcome swap_read(AddressSpace& space, Vpn vpn, SlotId slot, u32 attempt);
+  u32 cluster_of(SlotId slot, SlotId* out) const;
   FaultOutcome read_cluster(SlotId slot, Pfn pfn);
   void cached_page_read(Pfn pfn, SlotId slot, Status status);
   void drop_read(Pfn pfn, SlotId slot, Status status);

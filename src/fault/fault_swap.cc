@@ -194,6 +194,10 @@ void FaultHandler::install_swapped(AddressSpace& space, Area& area, Vpn vpn, Slo
 // around it, or decoded from the pool.
 FaultOutcome FaultHandler::swap_read(AddressSpace& space, Vpn vpn, SlotId slot, u32 attempt) {
   Swap& swap = mm_->swap;
+  // Room for the whole cluster, if it can be had; without it the page comes alone.
+  SlotId window[kReadTargetsMax];
+  const u32 slots = cluster_of(slot, window);
+  if (slots > 1) (void)mm_->allocator.make_room(PageCount(slots));
   Pfn pfn;
   const FaultOutcome taken = take_frame(kAllocUser, &pfn);
   if (taken != FaultOutcome::done) return taken;
@@ -233,6 +237,12 @@ FaultOutcome FaultHandler::swap_read(AddressSpace& space, Vpn vpn, SlotId slot, 
   return read_cluster(slot, pfn);
 }
 
+// The slots worth reading together. Those of the tiers lie in the order of their ends, not of their
+// pages: no cluster there.
+u32 FaultHandler::cluster_of(SlotId slot, SlotId* out) const {
+  return slot.area() == 0 ? 0 : mm_->swap.readahead_window(slot, config_.page_cluster, out);
+}
+
 // swapin_readahead: the aligned cluster around the slot goes into the swap cache with it.
 FaultOutcome FaultHandler::read_cluster(SlotId slot, Pfn pfn) {
   const WalkScope walk(mm_->observer.walk, "swapin_readahead", "slot {a}, cluster of {b}",
@@ -240,18 +250,26 @@ FaultOutcome FaultHandler::read_cluster(SlotId slot, Pfn pfn) {
   ReadTarget targets[kReadTargetsMax];
   u32 count = 0;
   SlotId window[kReadTargetsMax];
-  // Slots of the tiers lie in the order of their ends, not of their pages: no cluster there.
-  const u32 slots =
-      slot.area() == 0 ? 0 : mm_->swap.readahead_window(slot, config_.page_cluster, window);
+  const u32 slots = cluster_of(slot, window);
+  // In the order of the slots, so that neighbours share a request.
+  u32 wanted = kReadTargetsMax;
   for (u32 i = 0; i < slots && count + 1 < kReadTargetsMax; ++i) {
-    if (window[i] == slot || mm_->swap.cached(window[i]).valid()) continue;
+    if (window[i] == slot) {
+      wanted = count;
+      targets[count++] = {slot, pfn};
+      continue;
+    }
+    if (mm_->swap.cached(window[i]).valid()) continue;
     Pfn ahead;
-    if (mm_->allocator.alloc_run(1, &ahead) == 0) break;
+    if (mm_->allocator.alloc_run(1, &ahead) == 0) continue;
     mm_->frames[ahead].private_data = 0;
     targets[count++] = {window[i], ahead};
   }
+  if (wanted == kReadTargetsMax) {  // a free slot lies before it in the window
+    wanted = count;
+    targets[count++] = {slot, pfn};
+  }
   mm_->frames[pfn].private_data = kAwaited;
-  targets[count++] = {slot, pfn};
   for (u32 i = 0; i < count; ++i) {
     mm_->frames.transition(targets[i].pfn, PageState::isolated, PageState::reading);
     mm_->frames[targets[i].pfn].owner = PageOwner::user;
@@ -259,8 +277,10 @@ FaultOutcome FaultHandler::read_cluster(SlotId slot, Pfn pfn) {
   mm_->observer.step("read_swap_cache_async: {a} pages", count);
   if (mm_->swap.read(targets, count).ok()) return FaultOutcome::wait;
   // Too much is in flight. The page alone may still fit.
-  for (u32 i = 0; i + 1 < count; ++i) give_up_read(targets[i].pfn);
-  if (count > 1 && mm_->swap.read(&targets[count - 1], 1).ok()) return FaultOutcome::wait;
+  for (u32 i = 0; i < count; ++i) {
+    if (i != wanted) give_up_read(targets[i].pfn);
+  }
+  if (count > 1 && mm_->swap.read(&targets[wanted], 1).ok()) return FaultOutcome::wait;
   give_up_read(pfn);
   return FaultOutcome::wait;
 }

@@ -159,6 +159,9 @@ class Kernel final : public FaultSink {
   // Ageing in the background, as a busy kernel would do it once in a while: linux24 scans 1/64
   // of the active list and one round of swap_out, even without shortage.
   void age();
+  // One look of the policy at every page that the process has mapped (linux24: one turn of swap_out
+  // through the whole space). Returns how many entries it unmapped; 0 under other policies.
+  u64 visit(Pid pid);
 
   // --- Views --------------------
   // Each fills up to `max` records and returns how many there are.

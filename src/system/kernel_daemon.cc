@@ -66,4 +66,10 @@ bool Kernel::wanted(Daemon daemon) const {
 
 void Kernel::age() { impl_.sys.reclaim.age(); }
 
+u64 Kernel::visit(Pid pid) {
+  const Task* task = impl_.find(pid);
+  if (task == nullptr || task->state == TaskState::dead) return 0;
+  return impl_.sys.reclaim.visit(impl_.space(*task));
+}
+
 }  // namespace spillway

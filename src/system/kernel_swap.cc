@@ -34,6 +34,43 @@ Result<u64> Kernel::swapon(u32 device, i32 priority) {
   return u64{0};
 }
 
+// The page has no entry in the area any more: it leaves the swap cache, and what only the cache
+// held is free. Policies that keep only cached pages on lists hear of the change.
+void KernelImpl::leave_area(Pfn pfn) {
+  Page& page = sys.frames[pfn];
+  page.pins = 0;
+  if (page.mapcount == 0) {
+    release_user_page(sys.mm, pfn);
+    return;
+  }
+  sys.reclaim.page_removed(pfn);
+  sys.swap.delete_from_cache(pfn);
+  sys.reclaim.page_added(pfn, Arrival::fresh, 0);
+  if (sys.spaces.locked_by_area(pfn)) sys.reclaim.page_locked(pfn);
+}
+
+// A page that came in must not go back to where it came from: it leaves its slot at once, or, as
+// long as others have entries of the slot, is pinned.
+void KernelImpl::keep_in(Pfn pfn, u32 area) {
+  Page& page = sys.frames[pfn];
+  if (!page.in_swap_cache() || page.slot.area() != area) return;
+  if (sys.swap.shared(pfn)) {
+    page.pins = 1;
+  } else {
+    leave_area(pfn);
+  }
+}
+
+// The area goes on: pages may go back to it.
+void KernelImpl::unpin_area(u32 area) {
+  Swap& swap = sys.swap;
+  for (SlotId slot = swap.areas().next_used(SlotId(area, 0)); slot.valid();
+       slot = swap.areas().next_used(slot)) {
+    const Pfn pfn = swap.cached(slot);
+    if (pfn.valid()) sys.frames[pfn].pins = 0;
+  }
+}
+
 Status KernelImpl::empty_space(AddressSpace& target, u32 area) {
   PageTable::Span span;
   for (Vpn at{0}; target.table().next_span(at, kVpnEnd, &span); at = span.start + span.count) {
@@ -44,7 +81,11 @@ Status KernelImpl::empty_space(AddressSpace& target, u32 area) {
         const Pte entry = target.table().get(vpn);
         if (!entry.is(Pte::Kind::swapped) || entry.slot().area() != area) break;
         switch (sys.fault.unuse_entry(target, vpn)) {
-          case FaultOutcome::done: continue;
+          case FaultOutcome::done: {
+            const Pte now = target.table().get(vpn);
+            if (now.is(Pte::Kind::present)) keep_in(now.pfn(), area);
+            continue;
+          }
           case FaultOutcome::wait: return Error::wait;
           case FaultOutcome::bus:
           case FaultOutcome::corrupt: return Error::io;
@@ -90,18 +131,10 @@ Status KernelImpl::forget_cached(u32 area) {
        slot = swap.areas().next_used(slot)) {
     const Pfn pfn = swap.cached(slot);
     if (!pfn.valid()) return Error::busy;  // somebody holds it that is neither space nor segment
-    Page& page = sys.frames[pfn];
+    const Page& page = sys.frames[pfn];
     if (page.state == PageState::reading || page.has(PageFlag::writeback)) return Error::wait;
     if (swap.shared(pfn)) swap.reset_refs(slot, 1);  // a count that stuck (row 44)
-    if (page.mapcount == 0) {
-      release_user_page(sys.mm, pfn);
-      continue;
-    }
-    // Policies that keep only cached pages on lists hear of the change.
-    sys.reclaim.page_removed(pfn);
-    swap.delete_from_cache(pfn);
-    sys.reclaim.page_added(pfn, Arrival::fresh, 0);
-    if (sys.spaces.locked_by_area(pfn)) sys.reclaim.page_locked(pfn);
+    leave_area(pfn);
   }
   return kOk;
 }
@@ -131,6 +164,7 @@ Result<u64> Kernel::swapoff(u32 device) {
     if (emptied.error() == Error::wait) return Error::wait;
     impl_.sys.observer.step("not all pages could be brought in: the area stays on");
     impl_.area_going_off = 0;
+    impl_.unpin_area(area);
     SPW_TRY(areas.cancel_off(area));
     return emptied.error();
   }
