@@ -1,6 +1,6 @@
 // Rows 26 to 44 of the acceptance table, and 72, on the policy that their ages belong to (linux24):
-// 1024 frames, marks 10/20/30, 4096 slots, clusters of 8, unless a row says otherwise. Each row ends
-// with the quiescent check: every invariant is audited.
+// 1024 frames, marks 10/20/30, 4096 slots, clusters of 8, unless a row says otherwise. Each row
+// ends with the quiescent check: every invariant is audited.
 #include <set>
 
 #include "system/kernel_bed_test.h"
