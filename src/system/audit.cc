@@ -97,7 +97,7 @@ AuditReport SystemImpl::audit_entry(AddressSpace& space, Vpn vpn, Pte entry) {
   }
   const bool present = entry.is(Pte::Kind::present);
   if (present && page.state != PageState::mapped) return bad("entry and page state", vpn.v);
-  if (!present && page.state != PageState::unmapped && !spaces.mapped_by_any(entry.pfn())) {
+  if (!present && (page.state == PageState::mapped) != spaces.mapped_by_any(entry.pfn())) {
     return bad("soft entry and page state", vpn.v);
   }
   const bool anonymous = page.owner == PageOwner::user;

@@ -53,6 +53,12 @@ struct MmInfo {
   VirtAddr end_code;
 };
 
+// Entries of a page table.
+struct SpaceUsage {
+  u64 resident = 0;
+  u64 swapped = 0;
+};
+
 class KernelImpl {
  public:
   KernelImpl(SystemImpl& system_in, const KernelConfig& config_in)
@@ -77,7 +83,8 @@ class KernelImpl {
   u64 task_top() const;  // end of user addresses (TASK_SIZE)
 
   // oom.cc
-  u64 badness(const Task& task);
+  SpaceUsage usage(const AddressSpace& space) const;  // O(tables)
+  u64 badness(const Task& task, const SpaceUsage& used);
   Task* choose_victim();
   // No frame can be had for `faulting`: kills one process and takes its memory. True: another
   // one's, so that the allocation can be tried again.
@@ -102,8 +109,6 @@ class KernelImpl {
   void unpin_area(u32 area);
   Status forget_cached(u32 area);
   void update_commit();
-
-  u64 rss(const AddressSpace& space) const;
 
   SystemImpl& sys;
   KernelConfig config;

@@ -8,27 +8,21 @@
 
 namespace spillway {
 
-u64 KernelImpl::rss(const AddressSpace& target) const {
-  u64 pages = 0;
+SpaceUsage KernelImpl::usage(const AddressSpace& target) const {
+  SpaceUsage found;
   PageTable::Span span;
   for (Vpn at{0}; target.table().next_span(at, kVpnEnd, &span); at = span.start + span.count) {
     for (u32 i = 0; i < span.count; ++i) {
-      if (span.ptes[i].resident()) ++pages;
+      if (span.ptes[i].resident()) ++found.resident;
+      if (span.ptes[i].is(Pte::Kind::swapped)) ++found.swapped;
     }
   }
-  return pages;
+  return found;
 }
 
-u64 KernelImpl::badness(const Task& task) {
+u64 KernelImpl::badness(const Task& task, const SpaceUsage& used) {
   if (task.state == TaskState::dead || task.oom_score_adj <= -1000) return 0;
-  AddressSpace& target = space(task);
-  u64 points = target.table().tables();
-  PageTable::Span span;
-  for (Vpn at{0}; target.table().next_span(at, kVpnEnd, &span); at = span.start + span.count) {
-    for (u32 i = 0; i < span.count; ++i) {
-      if (span.ptes[i].resident() || span.ptes[i].is(Pte::Kind::swapped)) ++points;
-    }
-  }
+  const u64 points = space(task).table().tables() + used.resident + used.swapped;
   const i64 total = static_cast<i64>(sys.allocator.online().v + sys.swap.areas().total_pages().v);
   const i64 adjusted = static_cast<i64>(points) + task.oom_score_adj * total / 1000;
   return adjusted > 0 ? static_cast<u64>(adjusted) : 1;
@@ -40,7 +34,7 @@ Task* KernelImpl::choose_victim() {
   for (u32 i = 0; i < Kernel::kTasksMax; ++i) {
     Task& task = tasks[i];
     if (!task.used || task.state == TaskState::dead || task.pid != task.leader) continue;
-    const u64 points = badness(task);
+    const u64 points = badness(task, usage(space(task)));
     sys.observer.step("badness of pid {a}: {b}", task.pid, points);
     if (points > most) {
       most = points;

@@ -9,7 +9,7 @@
 namespace spillway {
 
 // Rows that do not depend on ages hold under each of these.
-inline constexpr Policy kRowPolicies[] = {Policy::three_queue};
+inline constexpr Policy kRowPolicies[] = {Policy::three_queue, Policy::two_list};
 inline std::string policy_name(const testing::TestParamInfo<Policy>& info) {
   switch (info.param) {
     case Policy::three_queue: return "three_queue";

@@ -35,17 +35,13 @@ u32 Kernel::tasks(TaskView* out, u32 max) const {
         v.total_vm = space.total_vm().v;
         v.locked_vm = space.locked_vm().v;
         v.page_tables = space.table().tables();
-        v.badness = impl_.badness(task);
+        const SpaceUsage used = impl_.usage(space);
+        v.badness = impl_.badness(task, used);
         v.start_brk = addr_of(space.brk_start());
         v.brk = space.brk_now();
         v.start_stack = impl_.mm_info(task.space).start_stack;
-        v.rss = impl_.rss(space);
-        PageTable::Span span;
-        for (Vpn at{0}; space.table().next_span(at, kVpnEnd, &span); at = span.start + span.count) {
-          for (u32 k = 0; k < span.count; ++k) {
-            if (span.ptes[k].is(Pte::Kind::swapped)) ++v.swap_entries;
-          }
-        }
+        v.rss = used.resident;
+        v.swap_entries = used.swapped;
         for (const Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {
           if (a->stack) v.stack_vm += a->pages().v;
         }
