@@ -243,7 +243,9 @@ Runner::Outcome Runner::call(const std::function<Result<u64>(u32 attempt)>& atte
 // Daemons run as long as they want to, and all I/O ends.
 bool Runner::settle(const Statement& s) {
   for (u32 i = 0; i < kAttemptsMax; ++i) {
-    if (!run_wanted_daemons() && !hardware_.complete_one()) return true;
+    // A daemon may want to run until its own writes have ended.
+    const bool ran = run_wanted_daemons();
+    if (!hardware_.complete_one() && !ran) return true;
   }
   return fail(RunEnd::expectation, s, print_statement(s), "the daemons come to rest",
               "they still want to run after " + std::to_string(kAttemptsMax) + " steps");

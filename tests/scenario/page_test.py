@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Opens the pages of scenarios in a headless browser and lets each step through itself.
 
-usage: page_test.py SPW_SCENARIO_RUN SOURCE_DIR [POLICY]
+usage: page_test.py SPW_SCENARIO_RUN SOURCE_DIR
 
 The page's #selftest goes forward and back by the keys and buttons that a reader has, compares what
 is shown at each step, and reports what it found; here the reports are read. Errors on the console
@@ -21,8 +21,6 @@ import tempfile
 import unittest
 
 RUN, SOURCE = sys.argv[1], sys.argv[2]
-# Another policy than the scenarios ask for; those about ages are left out then.
-POLICY = ["--policy", sys.argv[3]] if len(sys.argv) > 3 else []
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
                None)
 
@@ -80,7 +78,7 @@ class Page(unittest.TestCase):
 
     def make_page(self, scenario, status):
         page = os.path.join(self.folder, os.path.basename(scenario) + ".html")
-        ran = subprocess.run([RUN, scenario, *POLICY, "--html", page], capture_output=True,
+        ran = subprocess.run([RUN, scenario, "--html", page], capture_output=True,
                              text=True, timeout=120, check=False)
         self.assertEqual(ran.returncode, status, ran.stderr)
         with open(page, encoding="utf-8") as file:
@@ -91,8 +89,6 @@ class Page(unittest.TestCase):
 
     def test_pages_step_forward_and_back(self):
         scenarios = sorted(glob.glob(os.path.join(SOURCE, "scenarios", "*.spw")))
-        if POLICY:
-            scenarios = [s for s in scenarios if "periodic" not in s]
         self.assertGreater(len(scenarios), 0)
         pages = [self.make_page(scenario, 0) for scenario in scenarios]
         pages.append(self.make_page(self.failing, 1))
