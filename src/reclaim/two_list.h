@@ -82,10 +82,12 @@ class TwoListPolicy final : public ReclaimPolicy {
     u32 priority = kPriority;
     u64 start_free = 0;  // free frames at the beginning
     u64 goal = 0;        // frames wanted
-    u64 started = 0;     // pages on their way out: free when their writes end
+    // Inactive pages that were not looked at yet. No program runs meanwhile, so a page that was
+    // spared because it is in use (I39) would look idle to a second look in the same run.
+    u64 unseen[2] = {};
+    u64 started = 0;  // pages on their way out: free when their writes end
     bool deactivate[2] = {};
     bool force_deactivate = false;
-    bool skipped_deactivate = false;
     bool trim_cache = false;
     bool waits = false;  // nothing more can be started before an I/O ends
   };

@@ -4,6 +4,10 @@
 namespace spillway {
 namespace {
 
+// File pages are hardly any below this part of all. Linux compares files and free frames with the
+// high mark, a hundredth of a large machine; on one of a few hundred frames that is a third.
+constexpr u64 kTinyPart = 64;
+
 const char* kind(bool file) { return file ? "file" : "anon"; }
 
 u64 int_sqrt(u64 x) {
@@ -51,15 +55,14 @@ void TwoListPolicy::get_scan_count(const Scan& scan, u64* nr) const {
   u64 fraction[2] = {1, 1};
   u64 denominator = 1;
   const u64 files = list(true, false).size() + list(true, true).size();
-  const u64 free = allocator_->free_pages().v;
   const char* why = "both, by swappiness and cost";
   if (!can_reclaim_anon(scan)) {
     fraction[0] = 0;
     why = "files only: no swap is free";
   } else if (scan.priority == 0) {
     why = "both alike: the last round";
-  } else if (files + free <= allocator_->marks().high.v && !inactive_is_low(false) &&
-             (list(false, false).size() >> scan.priority) > 0) {
+  } else if (files == 0 || (files <= evictable() / kTinyPart && !scan.deactivate[0] &&
+                            (list(false, false).size() >> scan.priority) > 0)) {
     fraction[1] = 0;
     why = "anonymous pages only: hardly any file pages are left";
   } else if (scan.trim_cache) {
@@ -88,17 +91,18 @@ ReclaimOutcome TwoListPolicy::run(u64 want) {
   const u64 part = evictable() / 8 + 1;
   const u64 batch = part < kBatch ? part : kBatch;
   scan.goal = want > batch ? want : batch;
-  for (bool again = true; again;) {
-    again = false;
+  // One pass over what is inactive, as a rule. If all of it was in use: a second look, and active
+  // pages are deactivated whatever their number. Those are looked at by the third (I36).
+  bool vain = true;
+  for (u32 pass = 0; pass < 3 && vain && !scan.waits; ++pass) {
+    scan.force_deactivate = pass > 0;
+    for (u32 file = 0; file < 2; ++file) scan.unseen[file] = list(file != 0, false).size();
     for (u32 round = 0; round <= kPriority && !enough(scan) && !scan.waits; ++round) {
       scan.priority = kPriority - round;
       prepare(scan);
       shrink_node(scan);
     }
-    const bool vain = allocator_->free_pages().v <= scan.start_free && scan.started == 0;
-    if (vain && !scan.waits && scan.skipped_deactivate && !scan.force_deactivate) {
-      scan.force_deactivate = again = true;
-    }
+    vain = allocator_->free_pages().v <= scan.start_free && scan.started == 0;
   }
   seen_[0] = activated_[0];
   seen_[1] = activated_[1];
@@ -136,8 +140,6 @@ void TwoListPolicy::shrink_list(Scan& scan, bool file, bool active, u64 pages) {
     shrink_inactive_list(scan, file, pages);
   } else if (scan.deactivate[file ? 1 : 0]) {
     shrink_active_list(file, pages);
-  } else {
-    scan.skipped_deactivate = true;
   }
 }
 
@@ -185,18 +187,23 @@ TwoListPolicy::References TwoListPolicy::check_references(Pfn pfn) {
 void TwoListPolicy::shrink_inactive_list(Scan& scan, bool file, u64 pages) {
   LruList& inactive = list(file, false);
   if (pages > inactive.size()) pages = inactive.size();
-  if (pages == 0) return;
+  if (pages == 0 || scan.unseen[file ? 1 : 0] == 0) return;
   const WalkScope walk(observer_->walk, "shrink_inactive_list", "{a} of {b} pages, {c:s}", pages,
                        inactive.size(), walk_string(kind(file)));
   u64 gone = 0;
   u64 started = 0;
   u64 looked_at = 0;
-  for (; looked_at < pages && !scan.waits && !inactive.empty(); ++looked_at) {
+  u64& unseen = scan.unseen[file ? 1 : 0];
+  for (; looked_at < pages && unseen > 0 && !scan.waits && !enough(scan); ++looked_at) {
+    --unseen;
     const Pfn pfn = inactive.tail();
     observer_->count(Counter::pgscan);
     switch (launder(scan, pfn)) {
       case Laundered::gone: ++gone; continue;
-      case Laundered::started: ++started; break;
+      case Laundered::started:
+        ++started;
+        ++scan.started;
+        break;
       case Laundered::kept: break;
       case Laundered::failed: break;
     }
@@ -206,7 +213,6 @@ void TwoListPolicy::shrink_inactive_list(Scan& scan, bool file, u64 pages) {
       inactive.push_head(pfn);
     }
   }
-  scan.started += started;
   note_cost(file, started, looked_at - gone - started);
   observer_->step("{a} freed, {b} writes started, {c} stay", gone, started,
                   looked_at - gone - started);

@@ -93,7 +93,8 @@ void StressBed::boot() {
     file->bytes.resize(pages * kPageSize);
     files.push_back(file);
   }
-  ASSERT_NO_FATAL_FAILURE(op_space());
+  for (u32 i = 0; i < 1 + setup.machine.seed % 2; ++i) ASSERT_NO_FATAL_FAILURE(op_space());
+  for (u32 i = 0; i < 6; ++i) ASSERT_NO_FATAL_FAILURE(op_map());
 }
 
 void StressBed::run(u32 steps) {
@@ -128,7 +129,7 @@ void StressBed::step() {
   } else if (dice < 93) {
     op_fork();
   } else if (dice < 94) {
-    op_exit();
+    if (prng.one_in(2)) op_exit();
   } else if (dice < 96) {
     op_advice();
   } else if (dice < 97) {
@@ -201,7 +202,7 @@ void StressBed::op_sweep() {
   const SpaceId id = space->id;
   const Vpn first = region.start + prng.below(region.pages);
   const Vpn end = region.start + region.pages;
-  const u64 count = prng.between(4, 60);
+  const u64 count = prng.between(8, 100);
   const bool write = prng.one_in(2);
   StressTask& task = tasks[0];
   for (Vpn at = first; at < end && at < first + count; at = at + 1) {
@@ -277,12 +278,27 @@ void StressBed::ended(StressTask& task, const SimAccess& access, const u8* got) 
     case FaultOutcome::oom:
       ++ooms;
       ASSERT_TRUE(setup.may_run_out || failing_) << "out of memory without need\n" << story();
+      ASSERT_EQ(could_go(), 0U) << "I36: out of memory while pages could go\n" << story();
       release_something();
       return;
     case FaultOutcome::maperr:
     case FaultOutcome::corrupt:
       FAIL() << "outcome " << static_cast<unsigned>(access.outcome) << "\n" << story();
   }
+}
+
+// Pages that reclaim could have freed, but for devices that hold or refuse pages.
+u64 StressBed::could_go() const {
+  if (setup.machine.busy_one_in != 0 || ever_failed_) return 0;
+  const bool slots = impl->swap.areas().free_pages().v > 0;
+  u64 pages = 0;
+  for (u32 i = 0; i < impl->frames.count().v; ++i) {
+    const Page& page = impl->frames[Pfn(i)];
+    if (page.state != PageState::mapped && page.state != PageState::unmapped) continue;
+    if (page.queue == PageQueue::locked || impl->spaces.locked_by_area(Pfn(i))) continue;
+    if (page.owner == PageOwner::file || slots) ++pages;
+  }
+  return pages;
 }
 
 // As who sees the out-of-memory killer.
@@ -320,7 +336,7 @@ void StressBed::op_map() {
   StressSpace* space = any_space();
   if (space == nullptr || space->regions.size() >= 6) return;
   StressRegion r;
-  r.pages = prng.between(1, prng.one_in(2) ? 120 : 12);
+  r.pages = prng.between(1, prng.one_in(4) ? 8 : 140);
   r.start = free_place(*space, r.pages);
   if (r.start.v == 0) return;
   MapParams params;

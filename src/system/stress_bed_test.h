@@ -219,6 +219,7 @@ class StressBed {
   void op_sweep();
   void drive(StressTask& task);
   void ended(StressTask& task, const SimAccess& access, const u8* got);
+  u64 could_go() const;
   void release_something();
   void settle_tasks();
 
