@@ -9,7 +9,7 @@ namespace {
 
 struct Span {
   u64 first = 1;
-  u64 last = 25;
+  u64 last = 12;
 };
 Span seeds() {
   Span span;
@@ -21,7 +21,7 @@ Span seeds() {
 }
 u32 steps() {
   const char* text = std::getenv("SPW_STRESS_STEPS");
-  return text == nullptr ? 400 : static_cast<u32>(std::strtoul(text, nullptr, 10));
+  return text == nullptr ? 300 : static_cast<u32>(std::strtoul(text, nullptr, 10));
 }
 
 class PolicyStressTest : public ::testing::TestWithParam<Policy> {};
