@@ -175,8 +175,7 @@ TEST_F(RowsSwap, row_32_locked_pages_stay_under_pressure) {
   KernelBed& bed = start(linux24(256));
   const Pid pid = bed.spawn();
   const u64 locked = bed.map(pid, 40);
-  ASSERT_TRUE(
-      bed.wait_for([&] { return bed.kernel().mlock(pid, locked, 40 * kPageSize); }).ok());
+  ASSERT_TRUE(bed.wait_for([&] { return bed.kernel().mlock(pid, locked, 40 * kPageSize); }).ok());
   bed.fill(pid, locked, 40);
   const u64 other = bed.map(pid, 500);
   bed.fill(pid, other, 500, 1);
