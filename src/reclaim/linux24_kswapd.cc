@@ -41,15 +41,6 @@ u64 Linux24Policy::writes_in_flight() const {
   return swap_->plain_writes_in_flight() + mm_->cache.writeback();
 }
 
-// Exact, and O(frames): asked only when nothing else is left to do.
-bool Linux24Policy::io_in_flight() const {
-  if (swap_->io_in_flight() || mm_->cache.writeback() > 0) return true;
-  for (u32 i = 0; i < frames_->count().v; ++i) {
-    if ((*frames_)[Pfn(i)].state == PageState::reading) return true;
-  }
-  return false;
-}
-
 u64 Linux24Policy::refill_inactive_scan(u32 priority, Scan scan) {
   u64 left = active_.size() >> priority;
   const WalkScope walk(observer_->walk, "refill_inactive_scan",
@@ -142,7 +133,7 @@ ReclaimOutcome Linux24Policy::balance(u64 goal) {
     }
   }
   if (available() > start) return ReclaimOutcome::progress;
-  if (io_in_flight()) {
+  if (pageout_->io_in_flight()) {
     observer_->step("nothing is clean yet: {a} writes are in flight", writes_in_flight());
     return ReclaimOutcome::wait;
   }

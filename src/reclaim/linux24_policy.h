@@ -151,7 +151,6 @@ class Linux24Policy final : public ReclaimPolicy {
   void refill_inactive(bool user);
   ReclaimOutcome balance(u64 goal);
   ReclaimOutcome try_to_free_pages();
-  bool io_in_flight() const;
   u64 writes_in_flight() const;
   bool second_passed() const;
   void decay_pressure();
