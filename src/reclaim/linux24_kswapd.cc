@@ -42,7 +42,9 @@ u64 Linux24Policy::writes_in_flight() const {
 }
 
 u64 Linux24Policy::refill_inactive_scan(u32 priority, Scan scan) {
-  u64 left = active_.size() >> priority;
+  // Rounded up to one page, or a list shorter than 64 would never be aged.
+  const u64 share = active_.size() >> priority;
+  u64 left = share > 0 ? share : 1;
   const WalkScope walk(observer_->walk, "refill_inactive_scan",
                        "priority {a}: {b} of {c} active pages", priority, left, active_.size());
   u64 deactivated = 0;
@@ -184,9 +186,8 @@ bool Linux24Policy::background_wanted() const {
 
 bool Linux24Policy::background_step() {
   const Context context(*allocator_);
-  const WalkScope walk(observer_->walk, "kswapd", "{a} free, {b} inactive_clean, high mark {c}",
-                       allocator_->free_pages().v, inactive_clean_.size(),
-                       allocator_->marks().high.v);
+  observer_->step("{a} free, {b} inactive_clean, the high mark is {c}", allocator_->free_pages().v,
+                  inactive_clean_.size(), allocator_->marks().high.v);
   last_turn_ns_ = mm_->machine.clock.now_ns();
   const u64 before = available();
   if (free_shortage() > 0) (void)allocator_->grow(PageAllocator::kGrowBatch);

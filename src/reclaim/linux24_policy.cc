@@ -80,6 +80,7 @@ void Linux24Policy::activate_page(Pfn pfn) {
 
 void Linux24Policy::age_page_up(Pfn pfn) {
   Page& page = (*frames_)[pfn];
+  page.clear(PageFlag::reclaim);
   if (page.age == 0) activate_page(pfn);
   const u32 age = page.age + kAgeAdvance;
   page.age = static_cast<u8>(age < kAgeMax ? age : kAgeMax);
@@ -152,8 +153,12 @@ void Linux24Policy::page_written(Pfn pfn, Status status) {
     release_user_page(*mm_, pfn);
     return;
   }
-  // Not again at once: other pages first.
-  if (!status.ok()) activate_page(pfn);
+  const bool evict = page.test_and_clear(PageFlag::reclaim);
+  if (!status.ok()) {
+    activate_page(pfn);  // not again at once: other pages first
+  } else if (evict && pageout_->free_clean(pfn, 0)) {
+    return;
+  }
   // Clean now, it waits on its list for page_launder.
   if (free_shortage() > 0) kswapd_woken_ = true;
 }
@@ -167,11 +172,13 @@ ReclaimOutcome Linux24Policy::page_out(Pfn pfn) {
   if (allocator_->in_reclaim()) return ReclaimOutcome::exhausted;
   const Context context(*allocator_);
   page_cold(pfn);
-  const PageOutcome outcome = pageout_->run(pfn, 0);
+  PageOutcome outcome = pageout_->run(pfn, 0);
+  // Shared memory, now a page of the swap cache: its write is the next step.
+  if (outcome == PageOutcome::moved) outcome = pageout_->run(pfn, 0);
   switch (outcome) {
     case PageOutcome::freed: return ReclaimOutcome::progress;
-    case PageOutcome::started: break;  // page_launder finds it clean later
-    case PageOutcome::moved: return ReclaimOutcome::exhausted;
+    case PageOutcome::started: (*frames_)[pfn].set(PageFlag::reclaim); break;
+    case PageOutcome::moved:
     case PageOutcome::keep:
     case PageOutcome::no_space: break;
     case PageOutcome::wait: return ReclaimOutcome::wait;
