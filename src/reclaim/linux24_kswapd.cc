@@ -42,9 +42,8 @@ u64 Linux24Policy::writes_in_flight() const {
 }
 
 u64 Linux24Policy::refill_inactive_scan(u32 priority, Scan scan) {
-  // Rounded up to one page, or a list shorter than 64 would never be aged.
-  const u64 share = active_.size() >> priority;
-  u64 left = share > 0 ? share : 1;
+  // Rounded down, as in Linux: a list shorter than 64 is aged only when pages are short.
+  u64 left = active_.size() >> priority;
   const WalkScope walk(observer_->walk, "refill_inactive_scan",
                        "priority {a}: {b} of {c} active pages", priority, left, active_.size());
   u64 deactivated = 0;
