@@ -188,6 +188,18 @@ TEST_F(ErrnoTest, negative_positions_are_seen_before_the_descriptor) {
   EXPECT_EQ(error_of([&] { return k().ftruncate(pid, kNotOpen, 0); }), errno_of(Error::bad_fd));
 }
 
+TEST_F(ErrnoTest, mprotect_that_lets_locked_private_pages_be_written_copies_them) {
+  ASSERT_EQ(bed.kernel().create_file("f", kPage, 0).ok(), true);
+  const i32 fd = open("f", kOpenReadWrite);
+  ASSERT_EQ(mmap(0, 1, 1, kMapPrivate | kMapFixed | kMapLocked, fd), 0);
+  ASSERT_EQ(mprotect(0, 1, 3), 0);
+  u8 byte = 9;
+  u64 done = 0;
+  ASSERT_EQ(error_of([&] { return k().pwrite(pid, fd, &byte, 1, 0, &done); }), 0);
+  EXPECT_EQ(bed.load(pid, at(0)), 0);
+  EXPECT_EQ(bed.audit(), "");
+}
+
 TEST_F(ErrnoTest, a_shared_page_of_a_write_only_area_can_be_read) {
   ASSERT_EQ(map(0, 1, 2), 0);
   bed.store(pid, at(0), 5);

@@ -92,6 +92,8 @@ class KernelImpl {
 
   // kernel_memory.cc
   Result<u64> populate(Task& task, VpnRange range, u64 result, bool must);
+  // The same for locked private areas that may be written, of those in the range.
+  Result<u64> populate_locked(Task& task, VpnRange range);
   Result<u64> finish_pending(Task& task, bool must);
   static PageCount limit_pages(u64 bytes) {
     return bytes == kUnlimited ? PageCount(~u64{0}) : pages_in(bytes);

@@ -15,6 +15,15 @@ constexpr Prot without_write(Prot p) {
   return static_cast<Prot>(static_cast<u8>(p) & ~static_cast<u8>(Prot::write));
 }
 
+// Whether the range has locked private areas that may not be written.
+bool has_locked_readonly(AddressSpace& space, VpnRange range) {
+  for (Area* a = space.find_above(range.start); a != nullptr && a->start < range.end;
+       a = AreaTree::next(a)) {
+    if (a->locked && !a->shared && !allows(a->prot, Prot::write)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 // Brings the pages of a call that has done the rest of its work. With `must`, a page that cannot
@@ -30,6 +39,17 @@ Result<u64> KernelImpl::populate(Task& task, VpnRange range, u64 result, bool mu
     case FaultOutcome::corrupt: break;
   }
   return must ? Result<u64>(Error::no_memory) : Result<u64>(result);
+}
+
+Result<u64> KernelImpl::populate_locked(Task& task, VpnRange range) {
+  AddressSpace& mm = space(task);
+  for (Area* a = mm.find_above(range.start); a != nullptr && a->start < range.end;
+       a = AreaTree::next(a)) {
+    if (!a->locked || a->shared || !allows(a->prot, Prot::write)) continue;
+    SPW_TRY_ASSIGN(done, populate(task, intersection(a->range(), range), 0, false));
+    (void)done;
+  }
+  return u64{0};
 }
 
 Result<u64> KernelImpl::finish_pending(Task& task, bool must) {
@@ -152,8 +172,19 @@ Result<u64> Kernel::mprotect(Pid pid, u64 addr, u64 length, u32 prot) {
   if ((prot & ~kProtBits) != 0) return Error::invalid;
   if (pages > kVpnEnd.v || VirtAddr(addr).vpn().v + pages > kVpnEnd.v) return Error::no_memory;
   const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
-  SPW_TRY(impl_.space(*task).protect(range, prot_of(prot)));
-  return u64{0};
+  AddressSpace& space = impl_.space(*task);
+  const bool pending = task->pending.name != nullptr && task->pending.a == addr &&
+                       task->pending.b == length && task->pending.c == prot;
+  if (!pending) {
+    const bool breaks_cow = allows(prot_of(prot), Prot::write) && has_locked_readonly(space, range);
+    SPW_TRY(space.protect(range, prot_of(prot)));
+    if (!breaks_cow) return u64{0};
+    task->pending = {"mprotect", addr, length, prot, 0, range};
+  }
+  // Private pages that stay for good are copied now, not at the first write.
+  const Result<u64> populated = impl_.populate_locked(*task, range);
+  if (populated.ok() || populated.error() != Error::wait) task->pending = PendingCall{};
+  return populated;
 }
 
 Result<u64> Kernel::mremap(Pid pid, u64 old_addr, u64 old_length, u64 new_length, u32 flags,

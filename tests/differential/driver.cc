@@ -99,6 +99,7 @@ void Driver::count(const Op& op, const Answer& a) {
 
 std::optional<Difference> Driver::finish() {
   if (ended_) return std::nullopt;
+  reached_.swapped_out = right_.swapped_out();
   Op op;
   if (Outcome d = compare_all_bytes(op)) return d;
   return std::nullopt;

@@ -25,6 +25,7 @@ struct Reached {
   u64 normalised = 0;
   u64 checks = 0;
   u64 pages_compared = 0;
+  u64 swapped_out = 0;  // by the model
 };
 
 class Driver {

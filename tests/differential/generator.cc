@@ -37,16 +37,20 @@ Generator::Generator(u64 seed) : prng_(mix64(seed ^ 0xd1ff)) {
 }
 
 void Generator::draw_setup() {
-  // Half of the machines are so small that pages come and go while the case runs.
+  // Half of the machines are so small that pages come and go while the case runs; some of these
+  // cases use far more pages than others do.
   setup_.frames = prng_.one_in(3) ? 4096 : prng_.between(192, 512);
-  constexpr u64 kPolicies[] = {2, 2, 0};  // mostly the one that is like a Linux of today
+  crowded_ = prng_.one_in(4);
+  if (crowded_) setup_.frames = prng_.between(150, 220);
+  constexpr u64 kPolicies[] = {2, 2, 1, 1, 0};  // mostly the two that are like a Linux
   setup_.policy = kPolicies[prng_.below(std::size(kPolicies))];
   setup_.memlock = kLimits[prng_.below(std::size(kLimits))];
   lock_all_ = prng_.one_in(6);
   // Locked pages must fit.
+  if (crowded_) setup_.memlock = std::min<u64>(setup_.memlock, 12);
   if (setup_.memlock > 40) setup_.frames = 4096;
   if (prng_.one_in(3)) setup_.stack = prng_.between(2, 40);
-  if (prng_.one_in(4)) setup_.as = prng_.between(10, 120);
+  if (prng_.one_in(4) && !crowded_) setup_.as = prng_.between(10, 120);
   setup_.size_a = prng_.between(1, 12 * kPageSize);
   setup_.size_b = prng_.between(1, 16) * kPageSize;
   setup_.size_c = prng_.one_in(2) ? 0 : prng_.between(1, 40 * kPageSize);
@@ -61,7 +65,7 @@ void Generator::draw_mix() {
     weights_[static_cast<u32>(w.kind)] = weight;
     weight_sum_ += weight;
   }
-  pages_max_ = u64{2} << prng_.below(5);
+  pages_max_ = crowded_ ? 64 : u64{2} << prng_.below(5);
   bad_ = prng_.below(3) * 3;
   files_ = prng_.below(4) * 25;
   shared_ = prng_.below(4) * 25;
@@ -72,6 +76,10 @@ void Generator::draw_mix() {
   quarters_[0] = {Base::window, prng_.below(300), prng_.between(8, 40)};
   quarters_[1] = {Base::window, quarters_[0].first + prng_.between(20, 600), prng_.between(8, 40)};
   quarters_[2] = {Base::heap, 0, prng_.between(8, 40)};
+  if (crowded_) {
+    quarters_[0].pages = quarters_[1].pages = 160;
+    plain_rights_ = std::max<u64>(plain_rights_, 80);
+  }
   for (Range& r : recent_) r = fresh_range();
 }
 

@@ -66,6 +66,7 @@ class Generator {
   u64 plain_rights_ = 70;  // percent of rights that are rw-
   u64 growsdown_ = 10;
   bool lock_all_ = false;
+  bool crowded_ = false;  // more pages than frames
   u32 drawn_ = 0;
   u32 process_ = 0;  // of the operation that is being drawn
   // Guesses. Pages of the window, then those of the heap.

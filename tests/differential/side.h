@@ -66,6 +66,8 @@ class Side {
   virtual bool refuses_whole() const = 0;
   // Whether pages may leave memory although nobody advised it.
   virtual bool short_of_memory() const { return false; }
+  // Pages written to swap so far.
+  virtual u64 swapped_out() const { return 0; }
 
   u64 heap_start() const { return heap_start_; }
   u64 address_of(Place place) const {

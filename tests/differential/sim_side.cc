@@ -86,6 +86,7 @@ class SimSide final : public Side {
   }
   const char* name() const override { return "model"; }
   bool refuses_whole() const override { return true; }
+  u64 swapped_out() const override { return counters_[Counter::pswpout]; }
   bool short_of_memory() const override { return sim_.config().frames.v < kFramesPlenty; }
 
  private:

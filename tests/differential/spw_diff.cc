@@ -125,6 +125,7 @@ void add(const Reached& from, Reached* to) {
   to->normalised += from.normalised;
   to->checks += from.checks;
   to->pages_compared += from.pages_compared;
+  to->swapped_out += from.swapped_out;
 }
 
 void print_stats(const Reached& r) {
@@ -149,6 +150,7 @@ void print_stats(const Reached& r) {
   show("brought to the same state", r.normalised);
   show("checks of all bytes", r.checks);
   show("pages compared in them", r.pages_compared);
+  show("pages swapped out by the model", r.swapped_out);
 }
 
 int shrink_and_report(const Options& o, DiffCase c, RunResult failed) {
