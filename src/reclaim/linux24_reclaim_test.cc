@@ -170,7 +170,7 @@ TEST_F(Linux24Reclaim, row_36_and_37_an_untouched_page_is_not_written_again) {
   bed_->expect_page(*a_, 1, 99);
 }
 
-TEST_F(Linux24Reclaim, row_8_a_clean_page_is_used_directly) {
+TEST_F(Linux24Reclaim, row_08_a_clean_page_is_used_directly) {
   make_clean_pages(40);
   bed_->drain_to(12);  // below min + 8
   u32 blocks[kOrderMax + 1];
@@ -190,7 +190,7 @@ TEST_F(Linux24Reclaim, row_8_a_clean_page_is_used_directly) {
   bed_->release_hoard();
 }
 
-TEST_F(Linux24Reclaim, row_7_marks_and_a_caller_that_does_not_wait) {
+TEST_F(Linux24Reclaim, row_07_marks_and_a_caller_that_does_not_wait) {
   bed_->map_anonymous(*a_, 0, 100);
   bed_->fill(*a_, 0, 100);
   bed_->drain_to(400);
@@ -233,7 +233,7 @@ TEST_F(Linux24Reclaim, i37_clean_pages_do_not_let_others_empty_the_zone) {
   EXPECT_FALSE(policy().reclaimd_wanted());
 }
 
-TEST_F(Linux24Reclaim, row_9_clean_pages_are_freed_until_a_block_comes_together) {
+TEST_F(Linux24Reclaim, row_09_clean_pages_are_freed_until_a_block_comes_together) {
   make_clean_pages(700);
   bed_->drain_to(12);
   // No two neighbours are free.
