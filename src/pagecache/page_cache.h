@@ -101,6 +101,9 @@ class PageCache {
   // with each swap slot that goes.
   Status truncate(Mapping& mapping, u32 first, void (*freed_slot)(void*, SlotId), void* context);
 
+  // Gives tree nodes kept in reserve back.
+  void shrink_nodes() { (void)nodes_.shrink(); }
+
   // A Backing's transfer of one page ended.
   void read_done(Pfn pfn, Status status);
   void write_done(Pfn pfn, Status status);

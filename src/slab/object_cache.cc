@@ -92,6 +92,21 @@ void ObjectCache::free(void* object) {
   }
 }
 
+u32 ObjectCache::shrink() {
+  u32 done = 0;
+  for (u32 at = partial_head_; at != Pfn::kNone && empty_ > 0;) {
+    const Pfn slab{at};
+    at = (*frames_)[slab].next;
+    if (get((*frames_)[slab]).in_use != 0) continue;
+    unlink_partial(slab);
+    --slabs_;
+    --empty_;
+    allocator_->free_kernel(slab, PageOwner::slab);
+    ++done;
+  }
+  return done;
+}
+
 bool ObjectCache::validate() const {
   u64 empty = 0;
   u64 listed = 0;

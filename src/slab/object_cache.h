@@ -22,6 +22,9 @@ class ObjectCache {
   // `object` came from this cache and is not free already; both are checked.
   void free(void* object);
 
+  // Gives slabs with no object in use back (kmem_cache_shrink); returns how many. O(partial slabs).
+  u32 shrink();
+
   const char* name() const { return name_; }
   u64 objects_active() const { return active_; }
   u64 slabs() const { return slabs_; }

@@ -25,6 +25,11 @@ void Rmap::trim() {
   while (reserved_ > kKeep) nodes_.free(take_node());
 }
 
+void Rmap::shrink() {
+  while (reserved_ > 0) nodes_.free(take_node());
+  (void)nodes_.shrink();
+}
+
 Rmap::Node* Rmap::take_node() {
   SPW_ASSERT_LT(0u, reserved_);
   Node* node = reserve_;

@@ -31,6 +31,8 @@ class Rmap {
   bool needs_node(Pfn pfn, u32 more = 0) const;
   // Gives reserved nodes beyond a few back to the slab.
   void trim();
+  // As trim, and gives the nodes kept in reserve back as well, and their empty slabs.
+  void shrink();
 
   void add(Pfn pfn, RmapPlace place);
   // The place is there.

@@ -15,6 +15,10 @@ constexpr u64 kDynBase = 0x0804'8000;  // where relocatable programs go, classic
 constexpr u64 kDynBaseModern = 0x5555'5555'4000;
 constexpr u32 kArgsMax = 1024;
 constexpr u32 kTailsMax = ElfImage::kSegmentsMax;
+// An image needs a read for its headers and one for each tail, and each may have to wait for a
+// frame first. With so little memory that one read pushes out what the other has brought, the call
+// would go on for ever: it ends here, with no_memory.
+constexpr u32 kExecWaitsMax = 16 * (1 + kTailsMax);
 
 // The frames that exec prepares. Whatever is not handed over goes back at the end.
 class Prepared {
@@ -237,13 +241,14 @@ Status Exec::build(AddressSpace& space, u64 sp) {
 
 Result<u64> Exec::run(const char* path, const char* const* argv, const char* const* envp) {
   SPW_TRY(parse());
+  // What is read from the file comes before the arguments: their frames may push it out again.
+  SPW_TRY(prepare_tails());
   const u32 argc = count_of(argv);
   const u32 envc = count_of(envp);
   if (argc > kArgsMax || envc > kArgsMax) return Error::too_big;
   u64 addresses[2 * kArgsMax];
   ArgumentWriter writer(sys_, pages_, kernel_.task_top());
   SPW_TRY(write_arguments(writer, path, argv, argc, envp, envc, addresses));
-  SPW_TRY(prepare_tails());
   SPW_TRY_ASSIGN(made, kernel_.new_space());
   AddressSpace& space = sys_.spaces.at(made);
   space.limits() = kernel_.space(task_).limits();
@@ -272,7 +277,13 @@ Result<u64> Kernel::exec(Pid pid, const char* path, const char* const* argv,
   SPW_TRY_ASSIGN(inode, impl_.sys.files.lookup(path));
   if (inode->writers > 0) return Error::text_busy;
   Exec exec(impl_, *task, *inode);
-  SPW_TRY_ASSIGN(entry, exec.run(path, argv, envp));
+  const Result<u64> run = exec.run(path, argv, envp);
+  if (!run.ok() && run.error() == Error::wait && ++task->exec_waits < kExecWaitsMax) {
+    return Error::wait;
+  }
+  task->exec_waits = 0;
+  if (!run.ok()) return run.error() == Error::wait ? Error::no_memory : run.error();
+  const u64 entry = run.value();
   u32 i = 0;
   for (; i + 1 < sizeof(task->name) && path[i] != 0; ++i) task->name[i] = path[i];
   task->name[i] = 0;

@@ -156,6 +156,9 @@ class Kernel final : public FaultSink {
   bool step(Daemon daemon);
   // Whether the daemon would run now: it was woken, or its time has come.
   bool wanted(Daemon daemon) const;
+  // Gives back what is only kept in reserve (as a 2 written to /proc/sys/vm/drop_caches): empty
+  // slabs, and the frames in CPUs' lists.
+  void drop_slabs();
   // Ageing in the background, as a busy kernel would do it once in a while: linux24 scans 1/64
   // of the active list and one round of swap_out, even without shortage.
   void age();
@@ -177,6 +180,9 @@ class Kernel final : public FaultSink {
   // References of a slot: entries, shared memory's table, the swap cache.
   SlotView slot(SlotId slot) const;
   MemInfo meminfo() const;
+  // Free blocks of 2^order frames (buddyinfo); frames in CPUs' lists are in none.
+  u64 free_blocks(u32 order) const;
+  u32 slabs(SlabView* out, u32 max) const;
   AuditReport audit();
 
  private:

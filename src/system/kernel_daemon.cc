@@ -64,6 +64,13 @@ bool Kernel::wanted(Daemon daemon) const {
   return false;
 }
 
+void Kernel::drop_slabs() {
+  impl_.sys.rmap.shrink();
+  impl_.sys.cache.shrink_nodes();
+  (void)impl_.sys.areas.shrink();
+  impl_.sys.allocator.drain_pcp();
+}
+
 void Kernel::age() { impl_.sys.reclaim.age(); }
 
 u64 Kernel::visit(Pid pid) {

@@ -42,6 +42,7 @@ struct Task {
   u64 min_flt = 0;
   u64 maj_flt = 0;
   PendingCall pending;
+  u32 exec_waits = 0;  // in a row
   OpenFile files[Kernel::kOpenFilesMax];
 };
 

@@ -108,6 +108,14 @@ struct ShmView {
   u64 resident, swapped;
 };
 
+// A line of slabinfo.
+struct SlabView {
+  const char* name;
+  u64 objects_active;
+  u64 slabs;
+  u32 objects_per_slab;
+};
+
 // /proc/meminfo, in pages.
 struct MemInfo {
   u64 mem_total, mem_free, buffers, cached, swap_cached;

@@ -4,12 +4,13 @@
 
 #include <sstream>
 
+#include "page/buddy.h"
 #include "system/kernel_bed_test.h"
 
 namespace spillway {
 
 // Rows that do not depend on ages hold under each of these.
-inline constexpr Policy kRowPolicies[] = {Policy::three_queue, Policy::two_list};
+inline constexpr Policy kRowPolicies[] = {Policy::three_queue, Policy::two_list, Policy::linux24};
 inline std::string policy_name(const testing::TestParamInfo<Policy>& info) {
   switch (info.param) {
     case Policy::three_queue: return "three_queue";
@@ -31,7 +32,7 @@ class RowsBed : public KernelBed {
     // Caches that keep an empty slab in reserve have it from now on, so that frames can be counted.
     const Pid first = spawn("first");
     const Pid child = fork(first);
-    EXPECT_EQ(store(first, kStackTop - 1, 1).signo, Signal::none);
+    EXPECT_EQ(store(first, kernel().stack_pointer(first).v - 1, 1).signo, Signal::none);
     kernel().exit(child, 0);
     kernel().exit(first, 0);
     EXPECT_TRUE(kernel().reap(child).ok());
@@ -127,6 +128,29 @@ class RowsBed : public KernelBed {
         settle();
       }
     }
+  }
+  // What is there when everything that is kept in reserve was given back: free blocks by order,
+  // objects, frames by use, slots, promises.
+  std::string remains() {
+    settle();
+    (void)kernel().drop_caches();
+    kernel().drop_slabs();
+    std::ostringstream out;
+    out << "blocks";
+    for (u32 order = 0; order <= kOrderMax; ++order) out << " " << kernel().free_blocks(order);
+    SlabView slabs[8];
+    const u32 count = kernel().slabs(slabs, 8);
+    for (u32 i = 0; i < count; ++i) {
+      out << "\n" << slabs[i].name << " " << slabs[i].objects_active << " in " << slabs[i].slabs;
+    }
+    const MemInfo m = kernel().meminfo();
+    out << "\nfree " << m.mem_free << " reserved " << m.reserved << " cached " << m.cached
+        << " swap cached " << m.swap_cached << " aged " << m.active + m.inactive + m.unevictable
+        << " dirty " << m.dirty << " writeback " << m.writeback << " anon " << m.anon_pages
+        << " mapped " << m.mapped << " shmem " << m.shmem << " slab " << m.slab << " tables "
+        << m.page_tables << " pool " << m.pool << " swap meta " << m.swap_meta << " slots free "
+        << m.swap_free << " of " << m.swap_total << " committed " << m.committed_as << "\n";
+    return out.str();
   }
   u64 used_slots() {
     const MemInfo m = kernel().meminfo();

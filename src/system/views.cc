@@ -235,6 +235,21 @@ SlotView Kernel::slot(SlotId id) const {
   return v;
 }
 
+u64 Kernel::free_blocks(u32 order) const {
+  return order > kOrderMax ? 0 : impl_.sys.allocator.blocks(order);
+}
+
+u32 Kernel::slabs(SlabView* out, u32 max) const {
+  const SystemImpl& sys = impl_.sys;
+  u32 count = 0;
+  for (const ObjectCache* c : {&sys.areas, &sys.rmap.nodes(), &sys.cache.nodes()}) {
+    if (count < max)
+      out[count] = {c->name(), c->objects_active(), c->slabs(), c->objects_per_slab()};
+    ++count;
+  }
+  return count;
+}
+
 MemInfo Kernel::meminfo() const {
   const SystemImpl& sys = impl_.sys;
   const auto queue = [&](PageQueue q) { return sys.reclaim.queue_size(q); };
