@@ -85,6 +85,23 @@ TEST_F(ObjectCacheTest, row_56_a_page_goes_when_its_last_object_does_and_one_is_
   EXPECT_TRUE(cache_.validate());
 }
 
+TEST_F(ObjectCacheTest, shrink_gives_the_slab_kept_in_reserve_back_and_no_other) {
+  const u64 before = bed_.allocator.free_pages().v;
+  std::vector<void*> objects;
+  for (u32 i = 0; i < 3 * 128; ++i) objects.push_back(alloc());
+  for (u32 i = 0; i < 2 * 128; ++i) cache_.free(objects[i]);
+  EXPECT_EQ(cache_.slabs(), 2U);  // the full one, and the reserve
+  EXPECT_EQ(cache_.shrink(), 1U);
+  EXPECT_EQ(cache_.shrink(), 0U);
+  EXPECT_EQ(cache_.slabs(), 1U);
+  EXPECT_TRUE(cache_.validate());
+  for (u32 i = 2 * 128; i < 3 * 128; ++i) cache_.free(objects[i]);
+  EXPECT_EQ(cache_.shrink(), 1U);
+  EXPECT_EQ(bed_.allocator.free_pages().v, before);
+  EXPECT_NE(alloc(), nullptr);
+  EXPECT_TRUE(cache_.validate());
+}
+
 TEST_F(ObjectCacheTest, random_use_agrees_with_a_model) {
   std::vector<u64*> taken;
   Prng prng(27);
