@@ -278,7 +278,7 @@ void StressBed::ended(StressTask& task, const SimAccess& access, const u8* got) 
     case FaultOutcome::oom:
       ++ooms;
       ASSERT_TRUE(setup.may_run_out || failing_) << "out of memory without need\n" << story();
-      ASSERT_EQ(could_go(), 0U) << "I36: out of memory while pages could go\n" << story();
+      ASSERT_EQ(could_go(), "") << "I36: out of memory while pages could go\n" << story();
       release_something();
       return;
     case FaultOutcome::maperr:
@@ -288,17 +288,21 @@ void StressBed::ended(StressTask& task, const SimAccess& access, const u8* got) 
 }
 
 // Pages that reclaim could have freed, but for devices that hold or refuse pages.
-u64 StressBed::could_go() const {
-  if (setup.machine.busy_one_in != 0 || ever_failed_) return 0;
+std::string StressBed::could_go() const {
+  std::string text;
+  if (setup.machine.busy_one_in != 0 || ever_failed_) return text;
   const bool slots = impl->swap.areas().free_pages().v > 0;
-  u64 pages = 0;
   for (u32 i = 0; i < impl->frames.count().v; ++i) {
     const Page& page = impl->frames[Pfn(i)];
     if (page.state != PageState::mapped && page.state != PageState::unmapped) continue;
     if (page.queue == PageQueue::locked || impl->spaces.locked_by_area(Pfn(i))) continue;
-    if (page.owner == PageOwner::file || slots) ++pages;
+    if (page.owner != PageOwner::file && !slots) continue;
+    if (page.queue == PageQueue::inactive_clean) continue;  // as good as free: part of the reserve
+    text += "frame " + std::to_string(i) + ": " + name_of(page.owner) + " " + name_of(page.state) +
+            " on " + name_of(page.queue) + ", flags " + std::to_string(page.flags) + ", age " +
+            std::to_string(page.age) + ", " + std::to_string(page.mapcount) + " mappings\n";
   }
-  return pages;
+  return text;
 }
 
 // As who sees the out-of-memory killer.
