@@ -121,16 +121,20 @@ void Linux24Policy::do_try_to_free_pages(bool user) {
 // Turns until `goal` frames are free or clean. wait: writes in flight will bring them.
 ReclaimOutcome Linux24Policy::balance(u64 goal) {
   const u64 start = available();
-  for (u32 turn = 0; turn < kTurnsMax; ++turn) {
+  // A turn may unmap one page, or only age some, of which none has run out yet. No program runs
+  // meanwhile, so there is an end to that; but on pages that several map it takes more turns than
+  // kswapd would take in vain (I36).
+  const u64 turns_max = kTurnsMax + allocator_->online().v;
+  for (u64 turn = 0; turn < turns_max; ++turn) {
     const u64 before = available();
     const u64 work = work_;
     do_try_to_free_pages(true);
     if (available() >= goal) return ReclaimOutcome::progress;
     if (writes_in_flight() >= goal - available()) break;
     if (available() == before && work_ == work) break;
-    if (turn + 1 == kTurnsMax) {
+    if (turn + 1 == turns_max) {
       observer_->count(Counter::limit_hit);
-      observer_->event(EventKind::limit_hit, kTurnsMax, goal);
+      observer_->event(EventKind::limit_hit, turns_max, goal);
     }
   }
   if (available() > start) return ReclaimOutcome::progress;
