@@ -300,7 +300,7 @@ bool TwoListPolicy::background_step() {
   const u64 high = allocator_->marks().high.v;
   const u64 free = allocator_->free_pages().v;
   if (high > free && allocator_->grow(static_cast<u32>(high - free)) > 0) return true;
-  bool more = false;
+  ReclaimOutcome outcome = ReclaimOutcome::exhausted;
   if (allocator_->below_high() && evictable() > kKeepResident && !allocator_->in_reclaim()) {
     const WalkScope balance(observer_->walk, "balance_pgdat", "{a} frames below the high mark",
                             high - free);
@@ -308,15 +308,23 @@ bool TwoListPolicy::background_step() {
     u64 want = high - free < kBatch ? high - free : kBatch;
     if (want > spare) want = spare;
     allocator_->enter_reclaim();
-    more = run(want) == ReclaimOutcome::progress && allocator_->below_high();
+    outcome = run(want);
     allocator_->leave_reclaim();
   }
-  if (!more) {
+  if (!allocator_->below_high()) {
+    observer_->step("the high mark is reached: it sleeps");
     kswapd_awake_ = false;
-    observer_->step(allocator_->below_high() ? "nothing more can go now: it sleeps"
-                                             : "the high mark is reached: it sleeps");
+    return false;
   }
-  return more;
+  switch (outcome) {
+    case ReclaimOutcome::progress: return true;
+    case ReclaimOutcome::wait: observer_->step("it waits for the writes in flight"); break;
+    case ReclaimOutcome::exhausted:
+      observer_->step("nothing more can go now: it sleeps");
+      kswapd_awake_ = false;
+      break;
+  }
+  return false;
 }
 
 // What kswapd does even without shortage (kswapd_age_node): lists that grew lopsided are levelled,
