@@ -88,7 +88,8 @@ FaultOutcome FaultHandler::file_miss(Area& area, u32 index, CacheEntry entry) {
     mm_->cache.set_dirty(fresh.value());  // it exists nowhere else
     return FaultOutcome::done;
   }
-  const u32 cluster = 1U << config_.page_cluster;
+  const u32 wanted = 1U << config_.page_cluster;
+  const u32 cluster = wanted < PageCache::kReadMax ? wanted : PageCache::kReadMax;
   const bool alone = area.hint == AccessHint::random;
   const u32 first = alone ? index : index & ~(cluster - 1);
   const Status started =

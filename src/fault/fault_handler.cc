@@ -127,8 +127,9 @@ FaultOutcome FaultHandler::populate_one(AddressSpace& space, Area& area, Vpn vpn
   return FaultOutcome::wait;  // others take it away as fast as it comes
 }
 
-FaultOutcome FaultHandler::populate(AddressSpace& space, VpnRange range) {
+FaultOutcome FaultHandler::populate(AddressSpace& space, VpnRange range, Vpn* reached) {
   for (Vpn vpn = range.start; vpn < range.end; vpn = vpn + 1) {
+    if (reached != nullptr) *reached = vpn;
     Area* area = space.find(vpn);
     if (area == nullptr || area->foreign || area->prot == Prot::none) continue;
     if (mm_->machine.features.shared_frames) {

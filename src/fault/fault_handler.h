@@ -40,7 +40,9 @@ class FaultHandler final : public SwapInSink {
                       const FaultTask& task = {});
   // Makes every page of the range resident (mlock, MAP_POPULATE). wait: call again. Errors as
   // a fault would have.
-  FaultOutcome populate(AddressSpace& space, VpnRange range);
+  // `reached`, if not null, becomes the page that did not come: a caller that goes on there makes
+  // progress even where not all of the range fits into memory.
+  FaultOutcome populate(AddressSpace& space, VpnRange range, Vpn* reached = nullptr);
   // Starts bringing swapped pages of the range back while frames are free (MADV_WILLNEED).
   void will_need(AddressSpace& space, VpnRange range);
 

@@ -170,8 +170,12 @@ Result<u64> Kernel::madvise(Pid pid, u64 addr, u64 length, i32 advice) {
   const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr + bytes).vpn()};
   if (range.empty()) return u64{0};
   if (populate) {
+    if (task->pending.name != nullptr && task->pending.a == addr && task->pending.b == length) {
+      return impl_.finish_pending(*task, true);
+    }
     SPW_TRY(space.check_mapped(range));
-    return impl_.populate(*task, range, 0, true);
+    task->pending = {"madvise", addr, length, 0, 0, range};
+    return impl_.finish_pending(*task, true);
   }
   for (Area* a = space.find_above(range.start); a != nullptr && a->start < range.end;
        a = AreaTree::next(a)) {

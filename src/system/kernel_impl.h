@@ -92,9 +92,9 @@ class KernelImpl {
   bool out_of_memory(Task* faulting);
 
   // kernel_memory.cc
-  Result<u64> populate(Task& task, VpnRange range, u64 result, bool must);
   // The same for locked private areas that may be written, of those in the range.
   Result<u64> populate_locked(Task& task, VpnRange range);
+  Result<u64> populate(Task& task, VpnRange range, u64 result, bool must, Vpn* reached = nullptr);
   Result<u64> finish_pending(Task& task, bool must);
   static PageCount limit_pages(u64 bytes) {
     return bytes == kUnlimited ? PageCount(~u64{0}) : pages_in(bytes);
@@ -119,7 +119,8 @@ class KernelImpl {
   MmInfo mms[SpaceTable::kSpacesMax];
   u32 current[PageAllocator::kCpusMax] = {};  // pid by CPU, 0 = none
   u32 next_pid = 1;
-  u32 area_going_off = 0;  // swapoff in progress, 0 = none
+  u32 area_going_off = 0;    // swapoff in progress, 0 = none
+  u32 swapoff_given_up = 0;  // area whose swapoff ended for want of memory; its caller hears of it
   u32 oom_kills = 0;
   u64 last_flush_ns = 0;
   Kernel kernel;

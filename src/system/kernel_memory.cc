@@ -28,8 +28,8 @@ bool has_locked_readonly(AddressSpace& space, VpnRange range) {
 
 // Brings the pages of a call that has done the rest of its work. With `must`, a page that cannot
 // come makes the call fail; otherwise it comes, or fails, when it is touched.
-Result<u64> KernelImpl::populate(Task& task, VpnRange range, u64 result, bool must) {
-  switch (sys.fault.populate(space(task), range)) {
+Result<u64> KernelImpl::populate(Task& task, VpnRange range, u64 result, bool must, Vpn* reached) {
+  switch (sys.fault.populate(space(task), range, reached)) {
     case FaultOutcome::done: return result;
     case FaultOutcome::wait: return Error::wait;
     case FaultOutcome::oom: return must ? Result<u64>(Error::again) : Result<u64>(result);
@@ -53,7 +53,8 @@ Result<u64> KernelImpl::populate_locked(Task& task, VpnRange range) {
 }
 
 Result<u64> KernelImpl::finish_pending(Task& task, bool must) {
-  const Result<u64> result = populate(task, task.pending.range, task.pending.result, must);
+  VpnRange& range = task.pending.range;
+  const Result<u64> result = populate(task, range, task.pending.result, must, &range.start);
   if (result.ok() || result.error() != Error::wait) task.pending = PendingCall{};
   return result;
 }

@@ -153,6 +153,10 @@ Result<u64> Kernel::swapoff(u32 device) {
   SwapAreas& areas = impl_.sys.swap.areas();
   const u32 area = device + 1;
   const WalkScope walk(impl_.sys.observer.walk, "sys_swapoff", "device {a}", device);
+  if (impl_.swapoff_given_up == area) {
+    impl_.swapoff_given_up = 0;
+    return Error::no_memory;
+  }
   if (impl_.area_going_off == 0) {
     SPW_TRY(areas.begin_off(area));
     impl_.area_going_off = area;

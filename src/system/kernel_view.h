@@ -96,6 +96,7 @@ struct FileView {
   u64 size_bytes;
   u64 cached, dirty, writeback;
   u32 opens;
+  u64 first_block;  // of its run of blocks on the file device
 };
 
 struct ShmView {

@@ -134,6 +134,7 @@ u32 Kernel::files(FileView* out, u32 max) const {
       v.dirty = inode->mapping.nr_dirty;
       v.writeback = inode->mapping.nr_writeback;
       v.opens = inode->opens;
+      v.first_block = inode->first_block;
       out[count] = v;
     }
     ++count;

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "journal.h"
 #include "machine_sim/sim_machine.h"
 #include "predict.h"
 #include "sim_case.h"
@@ -18,11 +19,7 @@
 
 namespace spillway::sim {
 
-// The first words say what kind of failure it is and contain no numbers that vary: the shrinker
-// compares them.
-struct CaseFailed {
-  std::string text;
-};
+using harness::CaseFailed;
 
 class Driver {
  public:
@@ -43,6 +40,7 @@ class Driver {
   std::string describe_state() const;
   const Counters& counters() const { return counters_; }
   const EventRing& events() const { return events_; }
+  u64 fired(Failure failure) const { return sim_.failures().fired(failure); }
   // A number that differs when anything observable differed: for tests of determinism.
   u64 digest() const { return digest_; }
   // Pages with contents that the machine can surely hold, and pages that it must hold now.

@@ -17,6 +17,10 @@
 
 namespace spillway::sim {
 
+using harness::Fill;
+using harness::kFillCount;
+using harness::make_page;
+
 // X(identifier, fields, what it does). Fields: a at, l len, b to, m newlen, p prot, g flags,
 // v advice, f fill, s seed, n number, k failure, x times, c cpu. A capital M or T first: an
 // operation of the machine, or of a task.

@@ -1,25 +1,14 @@
-// What a system call must answer, told from the model alone: success, or one of some errors.
-// Where several things are wrong with a request, any of their errors is right.
+// What a system call must answer, told from the model alone.
 #pragma once
 
 #include "op.h"
+#include "prediction.h"
 #include "sim_case.h"
 #include "space_model.h"
 
 namespace spillway::sim {
 
-struct Prediction {
-  bool success = true;
-  u32 errors = 0;  // bit e: Error e is right
-
-  void refuse(Error e) {
-    success = false;
-    also(e);
-  }
-  // Success stays possible.
-  void also(Error e) { errors |= 1U << static_cast<u32>(e); }
-  bool allows(Error e) const { return (errors >> static_cast<u32>(e) & 1) != 0; }
-};
+using harness::Prediction;
 
 // The pages that an operation names, edges rounded outwards; empty when the address overflows.
 PageRange pages_of(u64 at, u64 len);

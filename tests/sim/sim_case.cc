@@ -1,32 +1,15 @@
 #include "sim_case.h"
 
-#include <cstdlib>
-#include <sstream>
+#include "case_text.h"
 
 namespace spillway::sim {
 namespace {
 
-struct SetupField {
-  const char* name;
-  u64 Setup::*member;
-};
-constexpr SetupField kSetupFields[] = {
+constexpr harness::SetupField<Setup> kSetupFields[] = {
 #define X(id, value, text) {#id, &Setup::id},
     SPW_SIM_SETUP(X)
 #undef X
 };
-
-bool parse_setup_word(const std::string& word, Setup* setup) {
-  const std::size_t equals = word.find('=');
-  if (equals == std::string::npos) return false;
-  for (const SetupField& field : kSetupFields) {
-    if (word.substr(0, equals) != field.name) continue;
-    char* end = nullptr;
-    setup->*field.member = std::strtoull(word.c_str() + equals + 1, &end, 0);
-    return *end == '\0';
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -60,15 +43,7 @@ Config Setup::system() const {
   return c;
 }
 
-std::string print(const Setup& setup) {
-  const Setup defaults;
-  std::string text = "setup";
-  for (const SetupField& field : kSetupFields) {
-    if (setup.*field.member == defaults.*field.member) continue;
-    text += std::string(" ") + field.name + "=" + std::to_string(setup.*field.member);
-  }
-  return text;
-}
+std::string print(const Setup& setup) { return harness::print_setup<Setup>(setup, kSetupFields); }
 
 std::string print(const SimCase& c) {
   std::string text = print(c.setup) + "\n";
@@ -77,36 +52,15 @@ std::string print(const SimCase& c) {
 }
 
 std::optional<SimCase> parse_case(const std::string& text, std::string* problem) {
-  SimCase c;
-  std::istringstream lines(text);
-  u32 number = 0;
-  for (std::string line; std::getline(lines, line);) {
-    ++number;
-    line = line.substr(0, line.find('#'));
-    const std::string where = "line " + std::to_string(number) + ": ";
-    std::istringstream words(line);
-    std::string word;
-    if (!(words >> word)) continue;
-    if (word == "setup") {
-      while (words >> word) {
-        if (parse_setup_word(word, &c.setup)) continue;
-        *problem = where + "cannot read '" + word + "'";
-        return std::nullopt;
-      }
-      continue;
+  const auto parse = [](const std::string& line, const Setup& setup, std::string* why) {
+    std::optional<Op> op = parse_op(line, why);
+    if (op.has_value() && by_task(op->kind) && op->task >= setup.tasks) {
+      *why = "there is no such task";
+      op.reset();
     }
-    const std::optional<Op> op = parse_op(line, problem);
-    if (!op.has_value()) {
-      *problem = where + *problem;
-      return std::nullopt;
-    }
-    if (by_task(op->kind) && op->task >= c.setup.tasks) {
-      *problem = where + "there is no such task";
-      return std::nullopt;
-    }
-    c.ops.push_back(*op);
-  }
-  return c;
+    return op;
+  };
+  return harness::parse_case_text<SimCase>(text, kSetupFields, parse, problem);
 }
 
 }  // namespace spillway::sim

@@ -4,10 +4,8 @@
 
 #include <cstring>
 
-#include "generator.h"
 #include "predict.h"
-#include "runner.h"
-#include "shrink.h"
+#include "suite.h"
 
 namespace spillway::sim {
 namespace {
@@ -24,7 +22,7 @@ Op op_of(const std::string& line) {
 // Every case that a generator draws survives being printed and parsed.
 TEST(OpLanguage, what_is_printed_parses_to_the_same) {
   for (u64 seed = 1; seed <= 20; ++seed) {
-    const SimCase c = run_seed(seed, 100, 60).ran;
+    const SimCase c = Runner::run_seed(seed, 100, 60).ran;
     std::string problem;
     const auto again = parse_case(print(c), &problem);
     ASSERT_TRUE(again.has_value()) << problem;
@@ -156,7 +154,7 @@ TEST(Shrink, finds_the_operations_that_matter) {
     c.ops.push_back(op);
   }
   u32 tries = 0;
-  const auto fails = [&](const SimCase& candidate) {
+  const std::function<bool(const SimCase&)> fails = [&](const SimCase& candidate) {
     ++tries;
     bool first = false;
     for (const Op& op : candidate.ops) {
@@ -165,34 +163,37 @@ TEST(Shrink, finds_the_operations_that_matter) {
     }
     return false;
   };
-  const SimCase shortest = shrink(c, fails, [] { return true; });
+  const SimCase shortest = harness::shrink_case(c, SimSuite::simpler, fails, [] { return true; });
   ASSERT_EQ(shortest.ops.size(), 2U);
   EXPECT_EQ(shortest.ops[0].seed, 7U);
   EXPECT_EQ(shortest.ops[0].len, 0U);
   EXPECT_LE(shortest.ops[1].len, 4 * kPageSize);
   EXPECT_LT(tries, 300U);
-  EXPECT_EQ(shrink(c, fails, [] { return false; }).ops.size(), 100U) << "no time, no change";
+  EXPECT_EQ(harness::shrink_case(c, SimSuite::simpler, fails, [] { return false; }).ops.size(),
+            100U)
+      << "no time, no change";
 }
 
 TEST(Runner, the_same_seed_does_the_same) {
   for (u64 seed = 1; seed <= 5; ++seed) {
-    const RunResult a = run_seed(seed, 200, 60);
-    const RunResult b = run_seed(seed, 200, 60);
+    const RunResult a = Runner::run_seed(seed, 200, 60);
+    const RunResult b = Runner::run_seed(seed, 200, 60);
     ASSERT_TRUE(a.ok) << a.failure;
     EXPECT_EQ(a.digest, b.digest);
     // What was recorded is what ran: the text alone repeats it.
-    const RunResult again = run_case(a.ran, 60);
+    const RunResult again = Runner::run_case(a.ran, 60);
     EXPECT_EQ(again.digest, a.digest);
   }
-  EXPECT_NE(run_seed(1, 200, 60).digest, run_seed(2, 200, 60).digest);
+  EXPECT_NE(Runner::run_seed(1, 200, 60).digest, Runner::run_seed(2, 200, 60).digest);
 }
 
 TEST(Runner, failures_of_one_kind_differ_in_numbers_only) {
+  EXPECT_TRUE(harness::same_failure("panic: src/a.cc:12: x == y (1, 2)",
+                                    "panic: src/a.cc:12: x == y (3, 4)"));
+  EXPECT_FALSE(harness::same_failure("panic: src/a.cc:12: x == y", "panic: src/b.cc:12: x == y"));
   EXPECT_TRUE(
-      same_failure("panic: src/a.cc:12: x == y (1, 2)", "panic: src/a.cc:12: x == y (3, 4)"));
-  EXPECT_FALSE(same_failure("panic: src/a.cc:12: x == y", "panic: src/b.cc:12: x == y"));
-  EXPECT_TRUE(same_failure("wrong bytes: page 3 of t0 load", "wrong bytes: page 71 of t2 load"));
-  EXPECT_FALSE(same_failure("wrong bytes: page 3", "audit: I5 buddy"));
+      harness::same_failure("wrong bytes: page 3 of t0 load", "wrong bytes: page 71 of t2 load"));
+  EXPECT_FALSE(harness::same_failure("wrong bytes: page 3", "audit: I5 buddy"));
 }
 
 // A case that needs more time than it has is a failure with its operations, not a hang.
@@ -206,9 +207,10 @@ TEST(Runner, a_case_without_end_is_stopped) {
     c.ops.push_back(op);
   }
   c.setup.frames = c.setup.budget = 200'000;
-  const RunResult r = run_case(c, 1);
+  const RunResult r = Runner::run_case(c, 1);
   EXPECT_FALSE(r.ok);
-  EXPECT_TRUE(same_failure(r.failure, "hang: the case does not end within its time")) << r.failure;
+  EXPECT_TRUE(harness::same_failure(r.failure, "hang: the case does not end within its time"))
+      << r.failure;
   EXPECT_GT(r.ran.ops.size(), 0U);
 }
 

@@ -3,7 +3,7 @@
 
 #include "base/types.h"
 
-namespace spillway::sim {
+namespace spillway::harness {
 
 // X(identifier, what it is for a compressor)
 #define SPW_SIM_FILLS(X)                                    \
@@ -28,4 +28,4 @@ const char* name_of(Fill fill);
 // so that misplaced pages are told apart): always the whole page, of which a store takes a part.
 void make_page(Fill fill, u64 seed, u64 page, u8* out);
 
-}  // namespace spillway::sim
+}  // namespace spillway::harness

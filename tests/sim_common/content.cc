@@ -4,7 +4,7 @@
 
 #include "base/prng.h"
 
-namespace spillway::sim {
+namespace spillway::harness {
 namespace {
 
 constexpr const char* kNames[] = {
@@ -64,4 +64,4 @@ void make_page(Fill fill, u64 seed, u64 page, u8* out) {
   }
 }
 
-}  // namespace spillway::sim
+}  // namespace spillway::harness

@@ -1,0 +1,12 @@
+// spw_kernel_sim: the property test of a Kernel as a command. See README.md.
+
+#include "suite.h"
+
+int main(int argc, char** argv) {
+  using namespace spillway;
+  const harness::Options o = harness::parse_options(ksim::KsimSuite::kProgram, argc, argv);
+  harness::Command<ksim::KsimSuite> command(o);
+  if (!o.replay.empty()) return command.replay();
+  if (o.print_seed != 0) return command.print_seed();
+  return command.run();
+}
