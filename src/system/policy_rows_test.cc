@@ -203,5 +203,15 @@ TEST_P(PolicyRowsTest, row_75_a_working_set_survives_a_scan) {
   }
 }
 
+// The same against plain ageing, where the pages of the scan are told from the set by refaults: the
+// scan of a file. (Memory that is written once and never again is as new to all of them.)
+TEST(PolicyRows, row_75_refault_distance_beats_ageing) {
+  const Ratio plain = survive_scan(Policy::linux24, true);
+  for (const Policy policy : {Policy::two_list, Policy::three_queue}) {
+    const Ratio ratio = survive_scan(policy, true);
+    EXPECT_GE(ratio.hits * plain.accesses, plain.hits * ratio.accesses) << policy_name(policy);
+  }
+}
+
 }  // namespace
 }  // namespace spillway
