@@ -220,7 +220,9 @@ Result<u64> Kernel::mremap(Pid pid, u64 old_addr, u64 old_length, u64 new_length
   if (old_pages > pages_in(top).v || old_addr > top - old_pages * kPageSize) {
     // The start decides first; then shrinking begins with munmap of the tail, and its check.
     if (area == nullptr || new_pages >= old_pages) return Error::fault;
-    return fixed && area->end < old_range.start + new_pages ? Error::fault : Error::invalid;
+    const bool gone = fixed && old_addr - new_addr < new_pages * kPageSize;  // with the target
+    const bool outside = fixed && area->end < old_range.start + new_pages;
+    return gone || outside ? Error::fault : Error::invalid;
   }
   const bool grows_locked = area != nullptr && area->locked && new_pages > old_pages;
   SPW_TRY_ASSIGN(start, space.remap(old_range, PageCount(new_pages), may_move, fixed,

@@ -102,6 +102,11 @@ std::optional<Difference> Driver::finish() {
   reached_.swapped_out = right_.swapped_out();
   Op op;
   if (Outcome d = compare_all_bytes(op)) return d;
+  for (Side* side : {&left_, &right_}) {
+    const std::string left_behind = side->end();
+    if (left_behind.empty()) continue;
+    return Difference{std::string(side->name()) + " leaves something behind", left_behind + "\n"};
+  }
   return std::nullopt;
 }
 

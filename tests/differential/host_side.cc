@@ -134,7 +134,8 @@ void HostSide::set_limit(int resource, u64 bytes) {
   rlimit limit{};
   limit.rlim_cur = limit.rlim_max = bytes;
   std::memcpy(wire_->channels[0].data, &limit, sizeof limit);
-  must(call(0, SYS_prlimit64, 0, static_cast<u64>(resource), data_address(0), 0), "prlimit");
+  must(call(0, SYS_prlimit64, 0, static_cast<u64>(resource), data_address(0), 0),
+       "prlimit (the hard limit of locked memory must be 8 MiB, the others unlimited)");
 }
 
 // Everything that could make two runs differ, or let root do more than others.

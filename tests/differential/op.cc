@@ -259,6 +259,7 @@ std::optional<Op> parse_op(const std::string& line, std::string* problem) {
 }
 
 void make_bytes(u64 seed, u64 bytes, u8* out) {
+  if (bytes == 0) return;
   // Some stores write zeros, some write code that can be called.
   if (seed % 8 < 2) {
     std::memset(out, seed % 8 == 0 ? 0 : kReturnInstruction, bytes);

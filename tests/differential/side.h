@@ -61,6 +61,8 @@ class Side {
   virtual u64 file_size(u32 file) = 0;
   // Looks for damage that nobody has seen yet; empty if there is none.
   virtual std::string audit() { return {}; }
+  // All processes end; what they leave behind that should be gone, empty if nothing.
+  virtual std::string end() { return {}; }
   virtual const char* name() const = 0;
   // Whether a refused call has changed nothing. In Linux it may have changed a part of its range.
   virtual bool refuses_whole() const = 0;

@@ -84,6 +84,7 @@ class SimSide final : public Side {
     }
     return sim_.mmu().mirror_difference();
   }
+  std::string end() override;
   const char* name() const override { return "model"; }
   bool refuses_whole() const override { return true; }
   u64 swapped_out() const override { return counters_[Counter::pswpout]; }
@@ -390,6 +391,27 @@ std::vector<u8> SimSide::file_bytes(u32 file) {
            [&] { return kernel_->pread(pids_[0], fd, bytes.data(), bytes.size(), 0, &done); }),
        "pread");
   return bytes;
+}
+
+std::string SimSide::end() {
+  for (const Pid pid : pids_) {
+    if (!pid.valid() || !kernel_->alive(pid)) continue;
+    kernel_->exit(pid, 0);
+    must(kernel_->reap(pid), "reap");
+  }
+  while (sim_.complete_one()) {
+  }
+  run_daemons();
+  const MemInfo m = kernel_->meminfo();
+  if (m.anon_pages + m.shmem + m.page_tables + m.mapped != 0) {
+    return "  pages: anonymous " + std::to_string(m.anon_pages) + ", shared " +
+           std::to_string(m.shmem) + ", mapped " + std::to_string(m.mapped) + ", tables " +
+           std::to_string(m.page_tables);
+  }
+  if (m.swap_free != m.swap_total) {
+    return "  slots: " + std::to_string(m.swap_total - m.swap_free);
+  }
+  return audit();
 }
 
 }  // namespace
