@@ -90,12 +90,13 @@ enum class OpKind : u8 {
 inline constexpr u32 kOpKindCount = static_cast<u32>(OpKind::kCount);
 
 // Flags of all calls.
-#define SPW_KSIM_FLAGS(X)                                                                \
-  X(fixed)                                                                               \
-  X(noreplace)                                                                           \
-  X(shared) X(noreserve) X(locked) X(populate) X(growsdown) X(may_move) X(sync) X(async) \
-      X(invalidate) X(current) X(future) X(readonly) X(round) X(read) X(write) X(create) \
-          X(exclusive) X(truncate)
+#define SPW_KSIM_FLAGS(X)                                                                    \
+  X(fixed)                                                                                   \
+  X(noreplace)                                                                               \
+  X(shared)                                                                                  \
+  X(noreserve) X(locked) X(populate) X(growsdown) X(may_move) X(sync) X(async) X(invalidate) \
+      X(current) X(future) X(readonly) X(round) X(read) X(write) X(create) X(exclusive)      \
+          X(truncate)
 enum class FlagBit : u8 {
 #define X(id) id,
   SPW_KSIM_FLAGS(X)
