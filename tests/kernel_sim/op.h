@@ -90,20 +90,28 @@ enum class OpKind : u8 {
 inline constexpr u32 kOpKindCount = static_cast<u32>(OpKind::kCount);
 
 // Flags of all calls.
-#define SPW_KSIM_FLAGS(X)                                                                    \
-  X(fixed)                                                                                   \
-  X(noreplace)                                                                               \
-  X(shared)                                                                                  \
-  X(noreserve) X(locked) X(populate) X(growsdown) X(may_move) X(sync) X(async) X(invalidate) \
-      X(current) X(future) X(readonly) X(round) X(read) X(write) X(create) X(exclusive)      \
-          X(truncate)
-enum class FlagBit : u8 {
-#define X(id) id,
-  SPW_KSIM_FLAGS(X)
-#undef X
-      kCount
-};
-constexpr u32 bit(FlagBit f) { return 1U << static_cast<u32>(f); }
+#define SPW_KSIM_FLAGS(X) \
+  X(fixed)                \
+  X(noreplace)            \
+  X(shared)               \
+  X(noreserve)            \
+  X(locked)               \
+  X(populate)             \
+  X(growsdown)            \
+  X(may_move)             \
+  X(sync)                 \
+  X(async)                \
+  X(invalidate)           \
+  X(current)              \
+  X(future)               \
+  X(readonly)             \
+  X(round)                \
+  X(read)                 \
+  X(write)                \
+  X(create)               \
+  X(exclusive)            \
+  X(truncate)             \
+  X(id)
 
 inline constexpr u32 kNoFile = ~u32{0};
 inline constexpr u32 kFilesMax = 8;  // of these,
