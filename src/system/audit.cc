@@ -87,6 +87,10 @@ AuditReport SystemImpl::audit_entry(AddressSpace& space, Vpn vpn, Pte entry) {
       return bad("I12 entry grants other than its area", vpn.v);
     }
   }
+  const bool plain = area->mapping == nullptr && !area->shared && area->prot != Prot::none;
+  if (entry.is(Pte::Kind::zero) && !plain && machine.features.shared_frames) {
+    return bad("I15 zero page where it cannot be", vpn.v);
+  }
   if (entry.is(Pte::Kind::swapped) && swap.find_slot(entry.slot()) == nullptr) {
     return bad("entry names no slot", vpn.v, entry.slot().v);
   }
@@ -179,14 +183,32 @@ AuditReport SystemImpl::audit_caches() {
   AuditReport report = kGood;
   for (u32 i = 0; i < FileStore::kFilesMax; ++i) {
     const Inode* inode = files.at(i);
-    if (inode != nullptr && !cache.validate(inode->mapping)) report = bad("I22 file", i);
+    if (inode == nullptr) continue;
+    if (!cache.validate(inode->mapping)) report = bad("I22 file", i);
+    u32 index = static_cast<u32>(inode->mapping.size_pages());
+    for (u64 value = 0; inode->mapping.tree.next(&index, ~u32{0}, &value); ++index) {
+      if (CacheEntry::from_bits(value).is(CacheEntry::Kind::page)) {
+        report = bad("I26 page beyond the end of file", i, index);
+      }
+      if (index == ~u32{0}) break;
+    }
   }
+  u64 promised = 0;
+  spaces.for_each([&](AddressSpace& space) {
+    for (const Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {
+      if (a->accounted()) promised += a->pages().v;
+    }
+  });
   shmem.for_each([&](ShmObject& object) {
     if (!cache.validate(object.mapping)) report = bad("I25 shared memory", object.id);
     u64 areas_now = 0;
     for (const Area* a = object.mapping.areas; a != nullptr; a = a->share_next) ++areas_now;
     if (areas_now != object.areas) report = bad("attach count", areas_now, object.areas);
+    promised += object.committed.v;
   });
+  if (promised != commit.committed().v) {
+    report = bad("Committed_AS", promised, commit.committed().v);
+  }
   if (!files.validate()) report = bad("files");
   return report;
 }

@@ -164,6 +164,7 @@ TEST(RowsHeap, row_19_a_thousand_reads_take_no_frame) {
   const u64 at = row.bed.map(row.pid, 1000);
   const TaskView before = row.bed.task(row.pid);
   const MemInfo memory = row.bed.kernel().meminfo();
+  const u64 given = row.bed.count(Counter::pgalloc);
   for (u64 i = 0; i < 1000; ++i) ASSERT_EQ(row.bed.load(row.pid, at + i * kPage + i), 0);
   const TaskView after = row.bed.task(row.pid);
   const MemInfo now = row.bed.kernel().meminfo();
@@ -173,6 +174,7 @@ TEST(RowsHeap, row_19_a_thousand_reads_take_no_frame) {
   const u64 tables = after.page_tables - before.page_tables;
   EXPECT_LE(tables, 4U);  // leaves for 1000 pages, and what leads there
   EXPECT_EQ(now.mem_free, memory.mem_free - tables);
+  EXPECT_EQ(row.bed.count(Counter::pgalloc), given + tables);
   EXPECT_EQ(row.bed.entry(row.pid, at).kind, Pte::Kind::zero);
   EXPECT_EQ(row.bed.quiet(), "");
 }

@@ -227,7 +227,7 @@ TEST(RowsShm, row_54_limits_of_size_count_and_total) {
   KernelBedConfig config;
   config.kernel.shm_max_bytes = 10 * kPage;
   config.kernel.shm_segments_max = 4;
-  config.kernel.shm_all_pages = 24;
+  config.kernel.shm_all_pages = 25;
   ShmRow row(config);
   Kernel& kernel = row.bed.kernel();
   const std::string before = row.bed.state(row.a);
@@ -237,7 +237,7 @@ TEST(RowsShm, row_54_limits_of_size_count_and_total) {
   EXPECT_EQ(row.bed.state(row.a), before);
   const u32 first = row.make(10, 1);
   const u32 second = row.make(10, 2);
-  EXPECT_EQ(kernel.shmget(row.a, 3, 5 * kPage, kIpcCreate).error(), Error::no_space);  // 25 pages
+  EXPECT_EQ(kernel.shmget(row.a, 3, 6 * kPage, kIpcCreate).error(), Error::no_space);  // 26 pages
   const u32 third = row.make(3, 3);
   const u32 fourth = row.make(1, 4);
   EXPECT_EQ(kernel.shmget(row.a, 5, 1, kIpcCreate).error(), Error::no_space);  // the fifth
