@@ -110,8 +110,14 @@ inline constexpr u32 kOpKindCount = static_cast<u32>(OpKind::kCount);
   X(write)                \
   X(create)               \
   X(exclusive)            \
-  X(truncate)             \
-  X(id)
+  X(truncate)
+enum class FlagBit : u8 {
+#define X(id) id,
+  SPW_KSIM_FLAGS(X)
+#undef X
+      kCount
+};
+constexpr u32 bit(FlagBit f) { return 1U << static_cast<u32>(f); }
 
 inline constexpr u32 kNoFile = ~u32{0};
 inline constexpr u32 kFilesMax = 8;  // of these,
