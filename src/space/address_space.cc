@@ -312,10 +312,13 @@ Status AddressSpace::check_new(const MapParams& params, VpnRange place) {
   const bool accounted =
       !params.shared && !params.noreserve && !params.foreign && allows(params.prot, Prot::write);
   if (accounted) {
-    const u64 freed = params.fixed ? accounted_pages(place) : 0;
-    const u64 pages = place.pages().v;
-    SPW_TRY(mm_->commit.allows(PageCount(
-        mm_->commit.mode() == CommitMode::never && pages > freed ? pages - freed : pages)));
+    // Of a sum that is limited, what the new area replaces is taken off first.
+    u64 pages = place.pages().v;
+    if (params.fixed && mm_->commit.mode() == CommitMode::never) {
+      const u64 freed = accounted_pages(place);
+      pages = pages > freed ? pages - freed : 0;
+    }
+    SPW_TRY(mm_->commit.allows(PageCount(pages)));
   }
   return kOk;
 }
