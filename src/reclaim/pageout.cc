@@ -13,9 +13,16 @@ bool PageOut::io_in_flight() const {
   return mm_->swap.io_in_flight() || mm_->cache.writeback() > 0 || mm_->cache.reading() > 0;
 }
 
+// Whether the page's slot is to be emptied by swapoff. Evicted into it again, it would have to be
+// brought in again, for ever on a machine that is short of frames.
+bool PageOut::area_goes_off(const Page& page) const {
+  return page.in_swap_cache() && page.slot.area() != 0 &&
+         mm_->swap.areas().going_off(page.slot.area());
+}
+
 PageOutcome PageOut::run(Pfn pfn, u32 shadow) {
   const Page& page = mm_->frames[pfn];
-  if (in_transfer(page)) return PageOutcome::keep;
+  if (in_transfer(page) || area_goes_off(page)) return PageOutcome::keep;
   if (page.in_page_cache()) return cached_out(pfn, shadow);
   const bool plain = page.in_swap_cache() ? page.slot.area() != 0 : mm_->swap.has_plain();
   if (!plain) return tiered_out(pfn, shadow);
@@ -139,7 +146,7 @@ bool PageOut::free_clean(Pfn pfn, u32 shadow) {
     mm_->observer.event(EventKind::reclaim_evict, pfn.v, 0);
     return true;
   }
-  if (!page.in_swap_cache()) return false;
+  if (!page.in_swap_cache() || area_goes_off(page)) return false;
   mm_->swap.set_shadow(page.slot, shadow);
   free_anonymous(pfn);
   return true;
@@ -150,7 +157,7 @@ PageOutcome PageOut::unmap_entry(AddressSpace& space, Vpn vpn) {
   SPW_ASSERT(entry.resident());
   const Pfn pfn = entry.pfn();
   Page& page = mm_->frames[pfn];
-  if (in_transfer(page)) return PageOutcome::keep;
+  if (in_transfer(page) || area_goes_off(page)) return PageOutcome::keep;
   const bool fresh = !page.in_page_cache() && !page.in_swap_cache();
   if (fresh) {
     const Result<SlotId> slot = mm_->swap.add_to_swap(pfn);

@@ -42,6 +42,7 @@ class PageOut {
   PageOutcome plain_out(Pfn pfn, u32 shadow);
   PageOutcome tiered_out(Pfn pfn, u32 shadow);
   void free_anonymous(Pfn pfn);
+  bool area_goes_off(const Page& page) const;
 
   MmContext* mm_ = nullptr;
 };

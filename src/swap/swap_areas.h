@@ -65,6 +65,8 @@ class SwapAreas final : public IoSink {
 
   // Whether some area hands slots out.
   bool any_writable() const;
+  // Whether the area is being switched off: what is brought in from it must not go back.
+  bool going_off(u32 area) const { return on(area) && !at(area).writable; }
   // nr_swap_pages and total_swap_pages: of the areas that hand slots out.
   PageCount free_pages() const;
   PageCount total_pages() const;

@@ -109,7 +109,6 @@ class KernelImpl {
   Status empty_shmem(u32 area);
   void leave_area(Pfn pfn);
   void keep_in(Pfn pfn, u32 area);
-  void unpin_area(u32 area);
   Status forget_cached(u32 area);
   void update_commit();
 

@@ -37,9 +37,7 @@ Result<u64> Kernel::swapon(u32 device, i32 priority) {
 // The page has no entry in the area any more: it leaves the swap cache, and what only the cache
 // held is free. Policies that keep only cached pages on lists hear of the change.
 void KernelImpl::leave_area(Pfn pfn) {
-  Page& page = sys.frames[pfn];
-  page.pins = 0;
-  if (page.mapcount == 0) {
+  if (sys.frames[pfn].mapcount == 0) {
     release_user_page(sys.mm, pfn);
     return;
   }
@@ -49,26 +47,12 @@ void KernelImpl::leave_area(Pfn pfn) {
   if (sys.spaces.locked_by_area(pfn)) sys.reclaim.page_locked(pfn);
 }
 
-// A page that came in must not go back to where it came from: it leaves its slot at once, or, as
-// long as others have entries of the slot, is pinned.
+// A page that came in leaves its slot at once, if nobody else has an entry of it. If somebody has,
+// its frame stays until he was served too: PageOut does not send it back.
 void KernelImpl::keep_in(Pfn pfn, u32 area) {
-  Page& page = sys.frames[pfn];
-  if (!page.in_swap_cache() || page.slot.area() != area) return;
-  if (sys.swap.shared(pfn)) {
-    page.pins = 1;
-  } else {
-    leave_area(pfn);
-  }
-}
-
-// The area goes on: pages may go back to it.
-void KernelImpl::unpin_area(u32 area) {
-  Swap& swap = sys.swap;
-  for (SlotId slot = swap.areas().next_used(SlotId(area, 0)); slot.valid();
-       slot = swap.areas().next_used(slot)) {
-    const Pfn pfn = swap.cached(slot);
-    if (pfn.valid()) sys.frames[pfn].pins = 0;
-  }
+  const Page& page = sys.frames[pfn];
+  if (!page.in_swap_cache() || page.slot.area() != area || sys.swap.shared(pfn)) return;
+  if (!page.has(PageFlag::writeback)) leave_area(pfn);
 }
 
 Status KernelImpl::empty_space(AddressSpace& target, u32 area) {
@@ -140,6 +124,14 @@ Status KernelImpl::forget_cached(u32 area) {
 }
 
 Status KernelImpl::empty_area(u32 area) {
+  // Pages that are in memory and only keep their slot give it up first: as long as they have it,
+  // they cannot be evicted.
+  Swap& swap = sys.swap;
+  for (SlotId slot = swap.areas().next_used(SlotId(area, 0)); slot.valid();
+       slot = swap.areas().next_used(slot)) {
+    const Pfn pfn = swap.cached(slot);
+    if (pfn.valid() && sys.frames[pfn].state != PageState::reading) keep_in(pfn, area);
+  }
   Status result = kOk;
   sys.spaces.for_each([&](AddressSpace& target) {
     if (result.ok()) result = empty_space(target, area);
@@ -168,7 +160,6 @@ Result<u64> Kernel::swapoff(u32 device) {
     if (emptied.error() == Error::wait) return Error::wait;
     impl_.sys.observer.step("not all pages could be brought in: the area stays on");
     impl_.area_going_off = 0;
-    impl_.unpin_area(area);
     SPW_TRY(areas.cancel_off(area));
     return emptied.error();
   }

@@ -51,7 +51,6 @@ bool KernelImpl::out_of_memory(Task* faulting) {
   // him the preferred victim).
   if (area_going_off != 0 && sys.swap.areas().cancel_off(area_going_off).ok()) {
     sys.observer.step("swapoff of area {a} is given up instead of a process", area_going_off);
-    unpin_area(area_going_off);
     swapoff_given_up = area_going_off;
     area_going_off = 0;
     update_commit();
