@@ -38,6 +38,9 @@ FaultOutcome FaultHandler::file_fault(AddressSpace& space, Area& area, Vpn vpn, 
   const Pfn pfn = found.value();
   const bool early_cow = access == Access::write && !area.shared;
   Pfn copy;
+  // Held meanwhile: with one frame left that can be reclaimed, making room for the copy would take
+  // the page itself, for ever.
+  const PagePin pin(mm_->frames[pfn]);
   const FaultOutcome room = early_cow ? take_frame_beside(pfn, &copy) : reserve_place(pfn);
   if (room != FaultOutcome::done) return room;
   if (mm_->cache.find(mapping, index) != CacheEntry::page(pfn) || !space.table().get(vpn).none()) {
