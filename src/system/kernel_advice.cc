@@ -117,17 +117,26 @@ Result<u64> Kernel::mlockall(Pid pid, u32 flags) {
   if (space.limits().memlock.v == 0) return Error::perm;
   const bool now = (flags & kMclCurrent) != 0;
   if (now && space.total_vm() > space.limits().memlock) return Error::no_memory;
-  space.set_lock_future((flags & kMclFuture) != 0);
-  if (!now) return u64{0};
-  for (Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {
-    const Vpn next = a->end;
-    SPW_TRY(space.set_locked(a->range(), true, PageCount(~u64{0})));
-    a = space.find(next - 1);  // locking may have joined it with its neighbours
+  // A repetition goes on where it was: from the start, the last pages that fit would take each
+  // other's frame for ever.
+  constexpr u64 kNoAddress = ~u64{0};
+  PendingCall& pending = task->pending;
+  if (pending.name == nullptr || pending.a != flags || pending.b != kNoAddress) {
+    space.set_lock_future((flags & kMclFuture) != 0);
+    if (!now) return u64{0};
+    for (Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {
+      const Vpn next = a->end;
+      SPW_TRY(space.set_locked(a->range(), true, PageCount(~u64{0})));
+      a = space.find(next - 1);  // locking may have joined it with its neighbours
+    }
+    pending = {"mlockall", flags, kNoAddress, 0, 0, {Vpn(0), kVpnEnd}};
   }
-  for (Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {
-    const Result<u64> populated = impl_.populate(*task, a->range(), 0, false);
+  for (Area* a = space.find_above(pending.range.start); a != nullptr; a = AreaTree::next(a)) {
+    const VpnRange part = intersection(a->range(), pending.range);
+    const Result<u64> populated = impl_.populate(*task, part, 0, false, &pending.range.start);
     if (!populated.ok()) return populated.error();
   }
+  pending = PendingCall{};
   return u64{0};
 }
 
