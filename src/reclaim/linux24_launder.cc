@@ -12,6 +12,19 @@ Linux24Policy::Laundered Linux24Policy::launder_dirty(Pfn pfn, Pass pass) {
     move_to(pfn, inactive_dirty_);
     return Laundered::later;
   }
+  if (page.in_swap_cache() && page.slot.area() == 0) {
+    // A slot of the tiers, which have no write-back: the page goes there whole, or stays.
+    switch (pageout_->run(pfn, 0)) {
+      case PageOutcome::freed: ++work_; return Laundered::moved;
+      case PageOutcome::started:
+      case PageOutcome::moved:
+      case PageOutcome::keep:
+      case PageOutcome::no_space:
+      case PageOutcome::wait: break;
+    }
+    move_to(pfn, inactive_dirty_);
+    return Laundered::later;
+  }
   if (page.in_swap_cache()) {
     if (!swap_->write(pfn).ok()) {
       observer_->step("frame {a}: too many writes are in flight: later", pfn.v);
