@@ -79,6 +79,8 @@ void Driver::prepare_programs() {
 void Driver::run(const Op& op) {
   ++ops_run_;
   note(static_cast<u64>(op.kind));
+  // An OOM gives a swapoff up; its next try says so, when there may be enough again.
+  if (swapoff_.has_value()) swapoff_short_ = swapoff_short_ || swapoff_lacks_memory();
   if (by_task(op.kind)) {
     if (op.task < kSlotsMax) run_task_op(op.task, op);
   } else {

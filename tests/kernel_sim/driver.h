@@ -77,6 +77,7 @@ class Driver {
   Step perform_msync(u32 slot, Waiting* w);
   void check_error(const Op& op, const Prediction& p, Error error);
   void after_failed_lock(u32 slot, const Op& op);
+  void after_failed_remap(u32 slot, const Op& op);
   void after_failed_advice(u32 slot, const Op& op, Error error, const Prediction& p);
   Context context(const Proc& proc) const;
   std::vector<AreaView> kernel_areas(Pid pid) const;
@@ -118,6 +119,7 @@ class Driver {
   void forget_removed_segments();
   void swap_on(const Op& op);
   Step try_swapoff();
+  bool swapoff_lacks_memory() const;
 
   // driver_checks.cc: what must hold whatever happened.
   void audit();
@@ -144,6 +146,7 @@ class Driver {
   World world_;
   std::optional<Waiting> waiting_[kSlotsMax];
   std::optional<u32> swapoff_;  // device
+  bool swapoff_short_ = false;  // memory may have been short since it began
   bool swap_on_[4] = {};
   u64 ops_run_ = 0;
   u64 read_errors_told_ = 0;

@@ -228,7 +228,9 @@ u64 Driver::supply() const {
   for (u32 d = 1; d < 4; ++d) {
     if (swap_on_[d] && sizes[d] > 1 && swapoff_ != d) pages += sizes[d] - 1;
   }
-  return pages + setup_.disk_pages * 2 / 5;
+  // Linux 2.4 knows no tiers.
+  const bool tiers = setup_.policy != static_cast<u64>(Policy::linux24);
+  return pages + (tiers ? setup_.disk_pages * 2 / 5 : 0);
 }
 
 bool Driver::shortage_is_possible() const {
@@ -350,30 +352,35 @@ void Driver::verify_files() {
   }
 }
 
+// Names of files and segments go before the processes: without swap there may be too little to
+// promise for a process that does it afterwards.
 void Driver::end_everything() {
-  const Result<Pid> last = to_the_end("spawn", [&] { return kernel_->spawn("last"); });
+  u32 last = 0;
+  while (last < kSlotsMax && !world_.is_leader(last)) ++last;
+  if (last == kSlotsMax) {
+    last = 0;
+    spawn(last);
+  }
+  if (world_.at(last) != nullptr) {
+    const Pid pid = world_.at(last)->pid;
+    forget_removed_segments();
+    for (ObjectPtr& s : world_.segments) {
+      if (s == nullptr) continue;
+      if (!kernel_->shmctl(pid, s->shm_id, kIpcRmid).ok()) fail("shmctl refused at the end");
+      s->dest = true;
+    }
+    for (u32 i = 0; i < kFilesMax; ++i) {
+      if (world_.files[i] == nullptr) continue;
+      const std::string path = "f" + std::to_string(i);
+      if (!kernel_->unlink(pid, path.c_str()).ok()) fail("unlink refused at the end");
+      world_.files[i] = nullptr;
+    }
+  }
   for (u32 slot = 0; slot < kSlotsMax; ++slot) {
     if (!world_.is_leader(slot)) continue;
     kernel_->exit(world_.at(slot)->pid, 7);
     process_ended(slot, 7);
   }
-  // Without memory for a process that cleans up there is nothing to compare.
-  const Pid pid = last.ok() ? last.value()
-                            : to_the_end("spawn", [&] { return kernel_->spawn("last"); }).value();
-  forget_removed_segments();
-  for (ObjectPtr& s : world_.segments) {
-    if (s == nullptr) continue;
-    if (!kernel_->shmctl(pid, s->shm_id, kIpcRmid).ok()) fail("shmctl refused at the end");
-    s = nullptr;
-  }
-  for (u32 i = 0; i < kFilesMax; ++i) {
-    if (world_.files[i] == nullptr) continue;
-    const std::string path = "f" + std::to_string(i);
-    if (!kernel_->unlink(pid, path.c_str()).ok()) fail("unlink refused at the end");
-    world_.files[i] = nullptr;
-  }
-  kernel_->exit(pid, 0);
-  if (!kernel_->reap(pid).ok()) fail("reap refused");
   settle();
   for (u32 d = 1; d < setup_.devices(); ++d) {
     if (!swap_on_[d]) continue;
@@ -386,6 +393,9 @@ void Driver::end_everything() {
 }
 
 void Driver::check_nothing_is_left() {
+  forget_removed_segments();
+  // Nobody could be had who removes them.
+  if (!world_.objects().empty()) return;
   const MemInfo m = kernel_->meminfo();
   const auto check = [&](const char* what, u64 left, u64 most) {
     if (left > most) fail(std::string("leak: ") + what + ": " + std::to_string(left));
@@ -407,8 +417,14 @@ void Driver::check_nothing_is_left() {
   const u64 used_at_boot = at_boot_.mem_total - at_boot_.mem_free;
   const u64 kept = m.slab + m.swap_meta + m.pool;
   if (used > used_at_boot + kept) {
-    fail("leak: frames: " + std::to_string(used) + ", " + std::to_string(used_at_boot) +
-         " at boot, slabs " + std::to_string(m.slab));
+    std::string text = "leak: frames: " + std::to_string(used) + ", " +
+                       std::to_string(used_at_boot) + " at boot, slabs " + std::to_string(m.slab);
+    for (u64 i = 0; i < setup_.frames; ++i) {
+      const FrameView f = kernel_->frame(Pfn(static_cast<u32>(i)));
+      if (f.state == PageState::free || f.state == PageState::pcp) continue;
+      text += std::string(", ") + spillway::name_of(f.state) + "/" + spillway::name_of(f.owner);
+    }
+    fail(text);
   }
   check("slabs", m.slab, at_boot_.slab + 8);
 }

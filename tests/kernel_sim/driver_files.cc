@@ -429,14 +429,21 @@ void Driver::swap_on(const Op& op) {
   swap_on_[op.device] = true;
 }
 
+// Whether there may be too little memory for what lies in an area that goes off: what is in memory
+// and has a slot there stays until it was served.
+bool Driver::swapoff_lacks_memory() const {
+  constexpr u64 kSlack = 80;
+  return shortage_is_possible() || demand() + kSlack > std::min(supply(), setup_.frames);
+}
+
 Driver::Step Driver::try_swapoff() {
   const u32 device = *swapoff_;
+  swapoff_short_ = swapoff_short_ || swapoff_lacks_memory();
   const Result<u64> result = kernel_->swapoff(device);
   note(result);
   if (!result.ok() && result.error() == Error::wait) return Step::wait;
-  // All that lies there must come into memory, or go to other areas.
-  constexpr u64 kSlack = 40;
-  const bool short_of_memory = shortage_is_possible() || demand() + kSlack > supply();
+  const bool short_of_memory = swapoff_short_ || swapoff_lacks_memory();
+  swapoff_short_ = false;
   swapoff_.reset();
   if (result.ok()) {
     if (!swap_on_[device]) fail("swapoff succeeds although the area is off");

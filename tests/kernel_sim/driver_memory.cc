@@ -89,6 +89,7 @@ void Driver::run_memory_call(u32 slot, const Op& op) {
   if (!result.ok()) {
     check_error(op, p, result.error());
     if (op.kind == OpKind::mlock || op.kind == OpKind::mlockall) after_failed_lock(slot, op);
+    if (op.kind == OpKind::mremap) after_failed_remap(slot, op);
     if (op.kind == OpKind::madvise) after_failed_advice(slot, op, result.error(), p);
     return;
   }
@@ -136,6 +137,18 @@ void Driver::after_failed_lock(u32 slot, const Op& op) {
     proc.space->change(part, [](ModelArea& a) { a.locked = true; });
   }
   bring_in(proc.space.get(), range);
+}
+
+// Moving to a fixed place begins with munmap of what is too much; the rest may be refused then.
+void Driver::after_failed_remap(u32 slot, const Op& op) {
+  Proc& proc = *world_.at(slot);
+  const PageRange old = pages_of(op.at, op.len);
+  const PageRange tail{old.first + pages_for(op.newlen).v, old.end};
+  if (!op.has(FlagBit::fixed) || tail.empty() || setup_.map_count_max > 1000) return;
+  for (const AreaView& v : kernel_areas(proc.pid)) {
+    if (tail.overlaps({v.range.start.v, v.range.end.v})) return;
+  }
+  proc.space->unmap(tail);
 }
 
 // A hole is reported when the advice was followed elsewhere.

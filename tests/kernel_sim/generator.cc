@@ -209,8 +209,28 @@ void Generator::fill_mremap(Op* op, const Space& space) {
   }
 }
 
+// Bytes around the end of a file that is mapped shared; false if there is none.
+bool Generator::store_at_end_of_file(Op* op, const Space& space) {
+  for (const ModelArea& a : space.areas()) {
+    if (a.object == nullptr || a.object->kind != ObjectKind::file) continue;
+    const u64 last = a.object->size_bytes >> kPageShift;
+    const bool inside = last >= a.pgoff && last - a.pgoff < a.range.pages();
+    if (!allows(a.prot, Prot::write) || !inside || prng_.one_in(3)) continue;
+    const u64 end = a.object->size_bytes & kPageMask;
+    op->at = (a.range.first + (last - a.pgoff)) * kPageSize + end;
+    op->at -= prng_.below(end + 1);
+    op->len = prng_.between(1, kPageSize);
+    op->len = std::min(op->len, kPageSize - (op->at & kPageMask));
+    op->fill = Fill::random;
+    op->seed = prng_.below(100'000);
+    return true;
+  }
+  return false;
+}
+
 void Generator::fill_store(Op* op, const Driver& driver, const Proc& proc) {
   const Space& space = *proc.space;
+  if (prng_.one_in(20) && store_at_end_of_file(op, space)) return;
   const u64 demand = driver.demand();
   const u64 target = driver.supply() * fullness_ / 100;
   const u64 how = percent();

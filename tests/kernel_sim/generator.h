@@ -30,6 +30,7 @@ class Generator {
   void fill_mmap(Op* op, const Driver& driver, const Proc& proc);
   void fill_mremap(Op* op, const Space& space);
   void fill_store(Op* op, const Driver& driver, const Proc& proc);
+  bool store_at_end_of_file(Op* op, const Space& space);
   void fill_load(Op* op, const Space& space);
   void fill_file_op(Op* op, const Driver& driver, const Proc& proc);
   void fill_segment_op(Op* op, const Proc& proc);

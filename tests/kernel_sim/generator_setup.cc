@@ -68,6 +68,7 @@ void Generator::draw_machine() {
 }
 
 void Generator::draw_kernel() {
+  setup_.policy = prng_.below(3);
   setup_.cluster = prng_.one_in(4) ? 0 : 1;
   setup_.page_cluster = prng_.below(6);
   if (prng_.one_in(3)) {

@@ -394,7 +394,13 @@ void apply(const Context& c, const Op& op, u64 result) {
     case OpKind::mremap: apply_mremap(c, op, result); return;
     case OpKind::madvise: apply_madvise(c, op); return;
     case OpKind::munmap: space.unmap(range); return;
-    case OpKind::mprotect: space.change(range, [&](ModelArea& a) { a.prot = op.prot; }); return;
+    case OpKind::mprotect:
+      space.change(range, [&](ModelArea& a) { a.prot = op.prot; });
+      // Locked private pages that may be written are copied at once, as by mlock.
+      for (const ModelArea& a : space.areas_in(range)) {
+        if (a.locked && allows(a.prot, Prot::write)) bring_in(&space, a.range.clip(range));
+      }
+      return;
     case OpKind::mlock:
     case OpKind::munlock: {
       const bool lock = op.kind == OpKind::mlock;
