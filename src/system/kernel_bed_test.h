@@ -160,8 +160,8 @@ class KernelBed {
     return {};
   }
   std::vector<AreaView> areas(Pid pid) {
-    std::vector<AreaView> all(256);
-    all.resize(kernel_->areas(pid, all.data(), 256));
+    std::vector<AreaView> all(kernel_->areas(pid, nullptr, 0));
+    (void)kernel_->areas(pid, all.data(), static_cast<u32>(all.size()));
     return all;
   }
   u64 free_frames() { return kernel_->meminfo().mem_free; }

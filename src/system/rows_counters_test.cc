@@ -15,6 +15,7 @@ namespace {
 constexpr u64 kPage = RowsBed::kPage;
 constexpr u64 kFilePages = 32;
 constexpr u64 kShmPages = 16;
+constexpr u32 kAreasMax = 24;  // of a process
 
 // What entries say, over all processes.
 struct Truth {
@@ -112,9 +113,13 @@ class Chaos {
           }
         }
     }
-    // A process that was killed for want of memory is replaced.
+    // A process that was killed for want of memory is replaced, and one that has grown so large
+    // that it would be about little but its own pages.
     for (Pid& p : all_) {
-      if (bed_.kernel().alive(p)) continue;
+      if (bed_.kernel().alive(p)) {
+        if (bed_.kernel().areas(p, nullptr, 0) < kAreasMax) continue;
+        bed_.kernel().exit(p, 0);
+      }
       (void)bed_.kernel().reap(p);
       p = newborn();
     }
