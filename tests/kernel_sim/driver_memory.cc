@@ -144,7 +144,7 @@ void Driver::after_failed_remap(u32 slot, const Op& op) {
   Proc& proc = *world_.at(slot);
   const PageRange old = pages_of(op.at, op.len);
   const PageRange tail{old.first + pages_for(op.newlen).v, old.end};
-  if (!op.has(FlagBit::fixed) || tail.empty() || setup_.map_count_max > 1000) return;
+  if (!op.has(FlagBit::fixed) || tail.empty()) return;
   for (const AreaView& v : kernel_areas(proc.pid)) {
     if (tail.overlaps({v.range.start.v, v.range.end.v})) return;
   }

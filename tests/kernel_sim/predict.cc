@@ -335,6 +335,7 @@ void bring_in(Space* space, PageRange range) {
 }
 
 bool commit_refuses(const Context& c, u64 pages) {
+  if (pages == 0) return false;
   if (c.setup.overcommit == 1) return false;
   if (c.setup.overcommit == 0) return pages > c.commit_most;
   return c.world.committed() + pages > c.commit_most;
