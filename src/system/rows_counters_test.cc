@@ -15,7 +15,7 @@ namespace {
 constexpr u64 kPage = RowsBed::kPage;
 constexpr u64 kFilePages = 32;
 constexpr u64 kShmPages = 16;
-constexpr u32 kAreasMax = 24;  // of a process
+constexpr u32 kAreasMax = 40;  // of a process
 
 // What entries say, over all processes.
 struct Truth {
@@ -35,7 +35,7 @@ class Chaos {
   }
   static KernelBedConfig config(Policy policy) {
     KernelBedConfig config;
-    config.frames = 128;
+    config.frames = 112;
     config.disks = {128, 256};
     config.policy = policy;
     return config;
@@ -47,7 +47,7 @@ class Chaos {
     const Pid pid = all_[prng_.below(all_.size())];
     Kernel& kernel = bed_.kernel();
     const u64 at = somewhere(pid);
-    const u64 bytes = (1 + prng_.below(8)) * kPage;
+    const u64 bytes = (1 + prng_.below(5)) * kPage;
     switch (prng_.below(24)) {
       case 0: (void)bed_.mmap(pid, 0, 1 + prng_.below(24), kProtRw, kPrivateAnon); break;
       case 1: map_file(pid); break;
@@ -105,7 +105,7 @@ class Chaos {
       }
       case 17: bed_.settle(); break;
       default:
-        for (u64 i = 0; i < 4; ++i) {
+        for (u64 i = 0; i < 16; ++i) {
           if (prng_.below(2) == 0) {
             (void)bed_.load(pid, at + i * kPage);
           } else {
