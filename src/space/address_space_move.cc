@@ -125,13 +125,11 @@ Result<Vpn> AddressSpace::remap(VpnRange old_range, PageCount new_pages, bool ma
   const bool grows = new_pages.v > old_pages;
   const VpnRange tail{old_range.start + new_pages.v, old_range.end};
   if (!grows && fixed && area->end < tail.start) return Error::fault;
-  if (!tail.empty()) {
-    // Shrinking is munmap of the tail, whatever lies there.
-    SPW_TRY(unmap(tail));
-    old_range.end = tail.start;
-    area = find(old_range.start);
-  }
-  if (!grows && !fixed) return old_range.start;
+  // Shrinking is munmap of the tail, whatever lies there; a move to a fixed place takes it along,
+  // so that a refusal leaves it.
+  if (!grows && fixed) return move_area(area, old_range, new_pages, true, to);
+  if (!tail.empty()) SPW_TRY(unmap(tail));
+  if (!grows) return old_range.start;
   if (area->end < old_range.end) return Error::fault;
   if (grows && area->locked && locked_vm_ + (new_pages - old_range.pages()) > limits_.memlock) {
     return Error::again;
