@@ -106,7 +106,11 @@ Result<Vpn> AddressSpace::move_area(Area* area, VpnRange old_range, PageCount ne
   if (area->mapping != nullptr) target->pgoff = area->index_of(old_range.start);
   insert(target);
   move_entries(moved, place.start, prot);
-  zap(old_range, prot);
+  // What is left lies behind the part that moved, perhaps in several areas, each with its rights.
+  for (Area* a = find_above(old_range.start); a != nullptr && a->start < old_range.end;
+       a = AreaTree::next(a)) {
+    zap(intersection(a->range(), old_range), a->prot);
+  }
   remove_areas(old_range);
   // Giving up a protection can only join the machine's mappings, unless it splits one; then the
   // old place keeps it, which forbids nothing that is still there.
