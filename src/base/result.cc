@@ -28,6 +28,16 @@ const char* name_of(Error e) {
     case Error::file_too_big: return "EFBIG";
     case Error::overflow: return "EOVERFLOW";
     case Error::too_many_files: return "EMFILE";
+    case Error::read_only: return "EROFS";
+    case Error::not_empty: return "ENOTEMPTY";
+    case Error::not_directory: return "ENOTDIR";
+    case Error::is_directory: return "EISDIR";
+    case Error::name_too_long: return "ENAMETOOLONG";
+    case Error::loop: return "ELOOP";
+    case Error::too_many_links: return "EMLINK";
+    case Error::stale: return "ESTALE";
+    case Error::no_data: return "ENODATA";
+    case Error::range: return "ERANGE";
     case Error::wait: return "WAIT";
   }
   return "?";

@@ -34,6 +34,16 @@ enum class Error : u8 {
   file_too_big,    // EFBIG
   overflow,        // EOVERFLOW
   too_many_files,  // EMFILE
+  read_only,       // EROFS: the file system may not be written
+  not_empty,       // ENOTEMPTY
+  not_directory,   // ENOTDIR
+  is_directory,    // EISDIR
+  name_too_long,   // ENAMETOOLONG
+  loop,            // ELOOP: too many symbolic links
+  too_many_links,  // EMLINK
+  stale,           // ESTALE: the file is gone
+  no_data,         // ENODATA: no such attribute
+  range,           // ERANGE: the buffer is too small
   wait,            // not an errno: wait for an I/O to complete without holding a lock, then retry
 };
 
@@ -64,6 +74,16 @@ constexpr int errno_of(Error e) {
     case Error::file_too_big: return 27;
     case Error::overflow: return 75;
     case Error::too_many_files: return 24;
+    case Error::read_only: return 30;
+    case Error::not_empty: return 39;
+    case Error::not_directory: return 20;
+    case Error::is_directory: return 21;
+    case Error::name_too_long: return 36;
+    case Error::loop: return 40;
+    case Error::too_many_links: return 31;
+    case Error::stale: return 116;
+    case Error::no_data: return 61;
+    case Error::range: return 34;
     case Error::wait: return 11;
   }
   return 5;

@@ -92,6 +92,20 @@ class PageAllocator {
   void leave_reclaim() { in_reclaim_ = false; }
   bool in_reclaim() const { return in_reclaim_; }
 
+  // While one lives, reclaim does not enter file systems: the caller is inside of one, holding
+  // state that a shrinker might want (Linux's memalloc_nofs_save).
+  class NoFs {
+   public:
+    explicit NoFs(PageAllocator& allocator) : allocator_(allocator) { ++allocator_.no_fs_; }
+    ~NoFs() { --allocator_.no_fs_; }
+    NoFs(const NoFs&) = delete;
+    NoFs& operator=(const NoFs&) = delete;
+
+   private:
+    PageAllocator& allocator_;
+  };
+  bool may_enter_fs() const { return no_fs_ == 0; }
+
   // Takes back what CPU lists hold.
   void drain_pcp();
   u32 blocks(u32 order) const { return buddy_.blocks(order); }
@@ -133,6 +147,7 @@ class PageAllocator {
   u32 never_online_ = 0;           // frames from here on were never online
   u32 offline_head_ = Pfn::kNone;  // frames that went offline again
   bool in_reclaim_ = false;
+  u32 no_fs_ = 0;
   bool reclaimer_decides_ = false;
 };
 

@@ -61,6 +61,13 @@ class Backing {
   // Starts writing one dirty page, unmapped or not. The dirty flag is the caller's: cleared after
   // `started`. PageCache::write_done follows, but not before this returns.
   virtual WriteOutcome write_page(Mapping& mapping, Pfn pfn) = 0;
+  // The page is clean and unmapped and is to leave the cache: gives up what the backing keeps of
+  // it (its buffers). False: somebody still uses that, the page stays.
+  virtual bool release_page(Mapping& mapping, Pfn pfn) {
+    (void)mapping;
+    (void)pfn;
+    return true;
+  }
 
  protected:
   ~Backing() = default;

@@ -77,10 +77,10 @@ struct Linux24Bed : SwapBed, FaultSink {
   void map_anonymous(AddressSpace& space, u64 first, u64 count, bool locked = false) {
     map(space, {.range = {}, .prot = Prot::read_write, .locked = locked}, first, count);
   }
-  Inode* make_file(const char* name, u64 pages) {
+  StoreInode* make_file(const char* name, u64 pages) {
     return files.create(name, pages * kPageSize, pages).value();
   }
-  void map_file(AddressSpace& space, Inode* inode, u64 first, u64 count, bool shared = true) {
+  void map_file(AddressSpace& space, StoreInode* inode, u64 first, u64 count, bool shared = true) {
     map(space,
         {.range = {},
          .prot = Prot::read_write,

@@ -161,6 +161,13 @@ Pfn Linux24Policy::reclaim_page() {
       move_to(pfn, inactive_dirty_);
       continue;
     }
+    if (Mapping* mapping = mapping_of(page);
+        mapping != nullptr && !mapping->backing->release_page(*mapping, pfn)) {
+      observer_->step("try_to_free_buffers: frame {a} has blocks in use: to the active list",
+                      pfn.v);
+      move_to(pfn, active_);
+      continue;
+    }
     const SlotId slot = page.slot;
     observer_->step(slot.valid()
                         ? "frame {a} leaves the swap cache, only slot {b} of area {c} has it now"

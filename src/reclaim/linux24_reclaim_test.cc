@@ -44,7 +44,7 @@ class Linux24Reclaim : public ::testing::Test {
   std::unique_ptr<Linux24Bed> bed_;
   AddressSpace* a_ = nullptr;
   AddressSpace* b_ = nullptr;
-  Inode* file_ = nullptr;
+  StoreInode* file_ = nullptr;
 };
 
 TEST_F(Linux24Reclaim, watermarks_of_a_zone) {
@@ -99,7 +99,7 @@ TEST_F(Linux24Reclaim, dirty_pages_are_written_in_the_second_pass_and_collected_
 }
 
 TEST_F(Linux24Reclaim, one_call_starts_max_launder_file_writes) {
-  Inode* file = bed_->make_file("f", 100);
+  StoreInode* file = bed_->make_file("f", 100);
   bed_->map_file(*a_, file, 0, 100);
   bed_->fill(*a_, 0, 100);
   for (u64 i = 0; i < 100; ++i) {
@@ -287,7 +287,7 @@ TEST_F(Linux24Reclaim, a_waiting_caller_gets_a_frame_when_writes_have_ended) {
 }
 
 TEST_F(Linux24Reclaim, row_50_clean_file_pages_are_dropped_without_a_write) {
-  Inode* file = bed_->make_file("f", 900);
+  StoreInode* file = bed_->make_file("f", 900);
   bed_->map_file(*b_, file, 0, 900);
   bed_->fill(*b_, 0, 900);
   bed_->finish([&] {
@@ -361,7 +361,7 @@ TEST_F(Linux24Reclaim, shared_memory_locked_in_ram_is_refused_and_stays) {
 TEST_F(Linux24Reclaim, row_34_kswapd_balances_and_sleeps) {
   bed_->map_anonymous(*a_, 0, 600);
   bed_->fill(*a_, 0, 600);
-  Inode* file = bed_->make_file("f", 256);
+  StoreInode* file = bed_->make_file("f", 256);
   bed_->map_file(*b_, file, 0, 256);
   for (u64 i = 0; i < 256; ++i) ASSERT_EQ(bed_->touch(*b_, i), FaultOutcome::done);
   bed_->drain_to(15);

@@ -55,10 +55,17 @@ PageOutcome PageOut::cached_out(Pfn pfn, u32 shadow) {
       case WriteOutcome::wait: return PageOutcome::wait;
     }
   }
+  return free_cached(pfn, shadow) ? PageOutcome::freed : PageOutcome::keep;
+}
+
+// A clean page of the page cache; false if its backing still needs it.
+bool PageOut::free_cached(Pfn pfn, u32 shadow) {
+  Mapping& mapping = *mapping_of(mm_->frames[pfn]);
+  if (!mapping.backing->release_page(mapping, pfn)) return false;
   mm_->cache.free_page(pfn, shadow);
   mm_->observer.count(Counter::pgsteal);
   mm_->observer.event(EventKind::reclaim_evict, pfn.v, 0);
-  return PageOutcome::freed;
+  return true;
 }
 
 // The page leaves the swap cache and its frame is free; its slot has the content.
@@ -140,12 +147,7 @@ PageOutcome PageOut::tiered_out(Pfn pfn, u32 shadow) {
 bool PageOut::free_clean(Pfn pfn, u32 shadow) {
   const Page& page = mm_->frames[pfn];
   if (in_transfer(page) || page.mapcount > 0 || page.has(PageFlag::dirty)) return false;
-  if (page.in_page_cache()) {
-    mm_->cache.free_page(pfn, shadow);
-    mm_->observer.count(Counter::pgsteal);
-    mm_->observer.event(EventKind::reclaim_evict, pfn.v, 0);
-    return true;
-  }
+  if (page.in_page_cache()) return free_cached(pfn, shadow);
   if (!page.in_swap_cache() || area_goes_off(page)) return false;
   mm_->swap.set_shadow(page.slot, shadow);
   free_anonymous(pfn);

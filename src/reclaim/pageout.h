@@ -41,6 +41,7 @@ class PageOut {
   PageOutcome cached_out(Pfn pfn, u32 shadow);
   PageOutcome plain_out(Pfn pfn, u32 shadow);
   PageOutcome tiered_out(Pfn pfn, u32 shadow);
+  bool free_cached(Pfn pfn, u32 shadow);
   void free_anonymous(Pfn pfn);
   bool area_goes_off(const Page& page) const;
 

@@ -10,15 +10,17 @@ namespace spillway {
 class FileAreas final : public AreaOps {
  public:
   void init(FileStore& files) { files_ = &files; }
-  static Inode& inode_of(const Mapping& mapping) { return *static_cast<Inode*>(mapping.host); }
+  static StoreInode& inode_of(const Mapping& mapping) {
+    return *static_cast<StoreInode*>(mapping.host);
+  }
 
   void area_opened(Area& area) override {
-    Inode& inode = inode_of(*area.mapping);
+    StoreInode& inode = inode_of(*area.mapping);
     files_->get(inode);
     if (area.executable) --inode.writers;  // nobody may write a program that runs
   }
   void area_closed(Area& area) override {
-    Inode& inode = inode_of(*area.mapping);
+    StoreInode& inode = inode_of(*area.mapping);
     if (area.executable) ++inode.writers;
     files_->put(inode);
   }

@@ -182,7 +182,7 @@ AuditReport SystemImpl::audit_caches() {
   if (!machine.features.shared_frames) return kGood;
   AuditReport report = kGood;
   for (u32 i = 0; i < FileStore::kFilesMax; ++i) {
-    const Inode* inode = files.at(i);
+    const StoreInode* inode = files.at(i);
     if (inode == nullptr) continue;
     if (!cache.validate(inode->mapping)) report = bad("I22 file", i);
     u32 index = static_cast<u32>(inode->mapping.size_pages());

@@ -125,7 +125,7 @@ bool has_tail(const ElfSegment& s) {
 // One exec call at work.
 class Exec {
  public:
-  Exec(KernelImpl& kernel, Task& task, Inode& inode)
+  Exec(KernelImpl& kernel, Task& task, StoreInode& inode)
       : kernel_(kernel), sys_(kernel.sys), task_(task), inode_(inode), pages_(kernel.sys) {}
 
   Result<u64> run(const char* path, const char* const* argv, const char* const* envp);
@@ -141,7 +141,7 @@ class Exec {
   KernelImpl& kernel_;
   SystemImpl& sys_;
   Task& task_;
-  Inode& inode_;
+  StoreInode& inode_;
   Prepared pages_;
   ElfImage image_;
   u64 bias_ = 0;

@@ -8,7 +8,7 @@ Result<u64> Kernel::drop_caches() {
   const WalkScope walk(sys.observer.walk, "drop_pagecache");
   u64 dropped = 0;
   for (u32 i = 0; i < FileStore::kFilesMax; ++i) {
-    Inode* inode = sys.files.at(i);
+    StoreInode* inode = sys.files.at(i);
     if (inode == nullptr) continue;
     u32 index = 0;
     u64 value = 0;

@@ -28,7 +28,7 @@ bool Kernel::step(Daemon daemon) {
       impl_.last_flush_ns = sys.machine.clock.now_ns();
       u32 started = 0;
       for (u32 i = 0; i < FileStore::kFilesMax && started < kFlushBatch; ++i) {
-        Inode* inode = sys.files.at(i);
+        StoreInode* inode = sys.files.at(i);
         if (inode == nullptr) continue;
         u32 index = 0;
         u64 value = 0;

@@ -27,8 +27,8 @@ Result<u64> Kernel::open(Pid pid, const char* path, u32 flags) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
   if ((flags & 3) == 3) return Error::invalid;
   FileStore& files = impl_.sys.files;
-  Inode* inode = nullptr;
-  const Result<Inode*> found = files.lookup(path);
+  StoreInode* inode = nullptr;
+  const Result<StoreInode*> found = files.lookup(path);
   if (found.ok()) {
     if ((flags & kOpenCreate) != 0 && (flags & kOpenExclusive) != 0) return Error::exists;
     inode = found.value();
@@ -97,7 +97,7 @@ Result<u64> Kernel::ftruncate(Pid pid, i32 fd, u64 size) {
   SPW_TRY_ASSIGN(file, impl_.open_file(*task, fd));
   const WalkScope walk(impl_.sys.observer.walk, "vmtruncate", "to {a} bytes", size);
   if (!file->can_write()) return Error::invalid;
-  Inode& inode = *file->inode;
+  StoreInode& inode = *file->inode;
   const Status sized = impl_.sys.files.set_size(inode, size);
   if (!sized.ok()) return sized.error() == Error::no_space ? Error::file_too_big : sized.error();
   const u32 first = static_cast<u32>(pages_for(size).v);

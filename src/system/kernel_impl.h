@@ -8,7 +8,7 @@
 namespace spillway {
 
 struct OpenFile {
-  Inode* inode = nullptr;  // null: the descriptor is free
+  StoreInode* inode = nullptr;  // null: the descriptor is free
   u32 flags = 0;
   FileReadahead readahead;
   bool can_read() const { return (flags & 3) != kOpenWrite; }

@@ -228,7 +228,7 @@ class World {
   Counters counters_{};
   EventRing ring_;
   std::unique_ptr<SystemImpl> impl_;
-  Inode* file_ = nullptr;
+  StoreInode* file_ = nullptr;
   ShmObject* shm_ = nullptr;
   SpaceId ids_[kSpaces] = {};
   std::map<u64, u64> private_[kSpaces];

@@ -102,7 +102,7 @@ class PolicyWorld {
  private:
   EventRing ring_;
   SimMachine sim_;
-  Inode* file_ = nullptr;
+  StoreInode* file_ = nullptr;
   FileReadahead readahead_;
   SpaceId space_;
 };

@@ -114,7 +114,7 @@ class TwoListTest : public ::testing::Test {
   EventRing ring_;
   std::unique_ptr<SimMachine> sim_;
   SystemImpl* impl_ = nullptr;
-  Inode* file_ = nullptr;
+  StoreInode* file_ = nullptr;
   FileReadahead readahead_;
   SpaceId space_;
 };

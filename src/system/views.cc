@@ -123,7 +123,7 @@ u32 Kernel::swaps(SwapView* out, u32 max) const {
 u32 Kernel::files(FileView* out, u32 max) const {
   u32 count = 0;
   for (u32 i = 0; i < FileStore::kFilesMax; ++i) {
-    const Inode* inode = impl_.sys.files.at(i);
+    const StoreInode* inode = impl_.sys.files.at(i);
     if (inode == nullptr) continue;
     if (count < max) {
       FileView v{};

@@ -76,21 +76,21 @@ struct FileBed : CacheBed {
     while (sim.complete_one()) {
     }
   }
-  Inode& create(const char* name, u64 size, u64 capacity) {
+  StoreInode& create(const char* name, u64 size, u64 capacity) {
     return *files.create(name, size, capacity).value();
   }
-  Result<u64> write(Inode& inode, u64 offset, const std::string& data) {
+  Result<u64> write(StoreInode& inode, u64 offset, const std::string& data) {
     u64 done = 0;
     return wait_for([&] {
       return files.write(inode, offset, reinterpret_cast<const u8*>(data.data()), data.size(),
                          &done);
     });
   }
-  std::string read(Inode& inode, u64 offset, u64 bytes) {
+  std::string read(StoreInode& inode, u64 offset, u64 bytes) {
     FileReadahead ra;
     return read(inode, ra, offset, bytes);
   }
-  std::string read(Inode& inode, FileReadahead& ra, u64 offset, u64 bytes) {
+  std::string read(StoreInode& inode, FileReadahead& ra, u64 offset, u64 bytes) {
     std::string out(bytes, '?');
     u64 done = 0;
     const Result<u64> got = wait_for([&] {
@@ -100,17 +100,17 @@ struct FileBed : CacheBed {
     out.resize(got.value());
     return out;
   }
-  Status set_size(Inode& inode, u64 bytes) {
+  Status set_size(StoreInode& inode, u64 bytes) {
     const Status status = wait_for([&] { return files.set_size(inode, bytes); });
     if (!status.ok()) return status;
     return cache.truncate(inode.mapping, static_cast<u32>(inode.mapping.size_pages()), nullptr,
                           nullptr);
   }
-  Status sync(Inode& inode) {
+  Status sync(StoreInode& inode) {
     return wait_for([&] { return files.sync(inode); });
   }
   // Evicts all clean pages of the file that are not busy.
-  void drop(Inode& inode) {
+  void drop(StoreInode& inode) {
     u32 index = 0;
     for (u64 value = 0; inode.mapping.tree.next(&index, ~u32{0}, &value); ++index) {
       const Pfn pfn = CacheEntry::from_bits(value).pfn();
@@ -121,7 +121,7 @@ struct FileBed : CacheBed {
     }
   }
   // What the device holds of a page; a page that was never written reads as zeros.
-  std::string stored(const Inode& inode, u64 index) {
+  std::string stored(const StoreInode& inode, u64 index) {
     const u8* bytes = disk().stored(inode.first_block + index);
     if (bytes == nullptr || !files.on_device(inode, index)) return std::string(kPageSize, '\0');
     return std::string(reinterpret_cast<const char*>(bytes), kPageSize);

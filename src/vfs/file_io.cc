@@ -34,7 +34,7 @@ u8* FileStore::bytes_of(Pfn pfn) const {
 }
 
 // Brings the page in together with those behind it that the window asks for.
-Status FileStore::read_missing(Inode& inode, FileReadahead& ra, u32 index) {
+Status FileStore::read_missing(StoreInode& inode, FileReadahead& ra, u32 index) {
   ra.window = sequential(ra, index) ? grown(ra.window) : 0;
   const u32 count = ra.window == 0 ? 1 : ra.window;
   const u32 first_part = std::min(count, PageCache::kReadMax);
@@ -49,7 +49,7 @@ Status FileStore::read_missing(Inode& inode, FileReadahead& ra, u32 index) {
 }
 
 // The page was used: moves the window, and starts the next one when half of it is used up.
-void FileStore::read_ahead(Inode& inode, FileReadahead& ra, u32 index) {
+void FileStore::read_ahead(StoreInode& inode, FileReadahead& ra, u32 index) {
   if (!sequential(ra, index)) {
     ra.window = 0;
     ra.ahead_end = 0;
@@ -67,7 +67,7 @@ void FileStore::read_ahead(Inode& inode, FileReadahead& ra, u32 index) {
   }
 }
 
-Result<u64> FileStore::read(Inode& inode, FileReadahead& ra, u64 offset, u8* out, u64 bytes,
+Result<u64> FileStore::read(StoreInode& inode, FileReadahead& ra, u64 offset, u8* out, u64 bytes,
                             u64* done) {
   const WalkScope walk(observer_->walk, "do_generic_file_read", "offset {a}, {b} bytes", offset,
                        bytes);
@@ -94,7 +94,7 @@ Result<u64> FileStore::read(Inode& inode, FileReadahead& ra, u64 offset, u8* out
   return *done;
 }
 
-bool FileStore::zero_tail(Inode& inode, u64 size) {
+bool FileStore::zero_tail(StoreInode& inode, u64 size) {
   const u64 in_page = size & kPageMask;
   if (in_page == 0) return false;
   const Pfn pfn = cache_->find(inode.mapping, static_cast<u32>(size >> kPageShift)).pfn();
@@ -108,7 +108,7 @@ bool FileStore::zero_tail(Inode& inode, u64 size) {
   return true;
 }
 
-void FileStore::grow_to(Inode& inode, u64 size) {
+void FileStore::grow_to(StoreInode& inode, u64 size) {
   Mapping& mapping = inode.mapping;
   if (size <= mapping.size_bytes) return;
   zero_tail(inode, mapping.size_bytes);
@@ -117,7 +117,7 @@ void FileStore::grow_to(Inode& inode, u64 size) {
 
 // The page that a write changes, not under write-back. `replaces_all`: nothing of its contents
 // will be left; `zero`: a fresh one must be zeroed.
-Result<Pfn> FileStore::page_to_write(Inode& inode, u32 index, bool replaces_all, bool zero) {
+Result<Pfn> FileStore::page_to_write(StoreInode& inode, u32 index, bool replaces_all, bool zero) {
   Mapping& mapping = inode.mapping;
   Result<Pfn> pfn = cache_->lookup(mapping, index);
   if (!pfn.ok() && pfn.error() == Error::io && replaces_all) pfn = Error::no_entry;
@@ -133,7 +133,7 @@ Result<Pfn> FileStore::page_to_write(Inode& inode, u32 index, bool replaces_all,
   return Error::wait;
 }
 
-Result<u64> FileStore::write(Inode& inode, u64 offset, const u8* data, u64 bytes, u64* done) {
+Result<u64> FileStore::write(StoreInode& inode, u64 offset, const u8* data, u64 bytes, u64* done) {
   const WalkScope walk(observer_->walk, "generic_file_write", "offset {a}, {b} bytes", offset,
                        bytes);
   const u64 limit = inode.capacity_pages << kPageShift;
@@ -158,7 +158,7 @@ Result<u64> FileStore::write(Inode& inode, u64 offset, const u8* data, u64 bytes
   return *done;
 }
 
-Status FileStore::set_size(Inode& inode, u64 bytes) {
+Status FileStore::set_size(StoreInode& inode, u64 bytes) {
   Mapping& mapping = inode.mapping;
   if (pages_for(bytes).v > inode.capacity_pages) return Error::no_space;
   if (bytes >= mapping.size_bytes) {

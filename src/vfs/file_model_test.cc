@@ -13,7 +13,7 @@ constexpr u64 kCapacity = 24;
 
 struct Task {
   enum class Op : u8 { none, read, write, set_size, sync };
-  Inode* inode = nullptr;
+  StoreInode* inode = nullptr;
   std::string content;
   FileReadahead ra;
   Op op = Op::none;
@@ -48,7 +48,7 @@ class FileModel {
   void open(Task& task) {
     const std::string name = "file" + std::to_string(names_++);
     const u64 size = prng_.below(kCapacity * kPageSize);
-    const Result<Inode*> inode =
+    const Result<StoreInode*> inode =
         bed_.files.create(name.c_str(), size,
                           prng_.between(pages_for(size).v == 0 ? 1 : pages_for(size).v, kCapacity));
     // Dying files may still hold blocks.
@@ -107,7 +107,7 @@ class FileModel {
       }
     }
   }
-  void scribble(Inode& inode) {
+  void scribble(StoreInode& inode) {
     const u64 size = inode.mapping.size_bytes;
     if ((size & kPageMask) == 0) return;
     const Result<Pfn> pfn = bed_.cache.lookup(inode.mapping, static_cast<u32>(size >> kPageShift));
@@ -238,7 +238,7 @@ class FileModel {
     }
     for (Task& task : tasks_) {
       if (task.inode == nullptr) continue;
-      Inode& inode = *task.inode;
+      StoreInode& inode = *task.inode;
       // Failures from before are told first.
       for (u32 i = 0; i < 3 && !bed_.sync(inode).ok(); ++i) {
       }

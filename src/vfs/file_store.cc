@@ -12,12 +12,12 @@ Status FileStore::init(Machine& machine, PageCache& cache, PageAllocator&, Frame
   frames_ = &frames;
   observer_ = &observer;
   if (device == nullptr) return kOk;
-  void* inodes = machine.boot.alloc(kFilesMax * sizeof(Inode), 64);
+  void* inodes = machine.boot.alloc(kFilesMax * sizeof(StoreInode), 64);
   void* requests = machine.boot.alloc(kRequestsMax * sizeof(FileRequest), 64);
   written_ = static_cast<u64*>(machine.boot.alloc((device->size().v / 64 + 1) * sizeof(u64), 64));
   if (inodes == nullptr || requests == nullptr || written_ == nullptr) return Error::no_memory;
-  inodes_ = static_cast<Inode*>(inodes);
-  for (u32 i = 0; i < kFilesMax; ++i) new (&inodes_[i]) Inode;
+  inodes_ = static_cast<StoreInode*>(inodes);
+  for (u32 i = 0; i < kFilesMax; ++i) new (&inodes_[i]) StoreInode;
   for (u32 i = 0; i < kRequestsMax; ++i) {
     FileRequest* request = new (static_cast<FileRequest*>(requests) + i) FileRequest{};
     request->next_free = free_requests_;
@@ -27,12 +27,12 @@ Status FileStore::init(Machine& machine, PageCache& cache, PageAllocator&, Frame
   return kOk;
 }
 
-Inode* FileStore::at(u32 i) {
+StoreInode* FileStore::at(u32 i) {
   if (device_ == nullptr || i >= kFilesMax || inodes_[i].number == 0) return nullptr;
   return &inodes_[i];
 }
 
-void FileStore::set_on_device(const Inode& inode, u64 index, bool on) {
+void FileStore::set_on_device(const StoreInode& inode, u64 index, bool on) {
   const u64 block = block_of(inode, index);
   const u64 bit = u64{1} << (block % 64);
   if (on) {
@@ -50,7 +50,7 @@ Result<u64> FileStore::find_extent(u64 pages) const {
     if (device_->size().v < start || device_->size().v - start < pages) return Error::no_space;
     moved = false;
     for (u32 i = 0; i < kFilesMax; ++i) {
-      const Inode& other = inodes_[i];
+      const StoreInode& other = inodes_[i];
       const u64 end = other.first_block + other.capacity_pages;
       if (other.number == 0 || end <= start || start + pages <= other.first_block) continue;
       start = end;
@@ -60,9 +60,9 @@ Result<u64> FileStore::find_extent(u64 pages) const {
   return start;
 }
 
-Result<Inode*> FileStore::create(const char* name, u64 size_bytes, u64 capacity_pages) {
+Result<StoreInode*> FileStore::create(const char* name, u64 size_bytes, u64 capacity_pages) {
   const u64 length = std::strlen(name);
-  if (length == 0 || length > Inode::kNameMax || capacity_pages == 0) return Error::invalid;
+  if (length == 0 || length > StoreInode::kNameMax || capacity_pages == 0) return Error::invalid;
   if (pages_for(size_bytes).v > capacity_pages) return Error::invalid;
   if (device_ == nullptr) return Error::no_space;
   if (lookup(name).ok()) return Error::exists;
@@ -72,7 +72,7 @@ Result<Inode*> FileStore::create(const char* name, u64 size_bytes, u64 capacity_
   while (free < kFilesMax && inodes_[free].number != 0) ++free;
   if (free == kFilesMax) return Error::no_space;
   SPW_TRY_ASSIGN(first, find_extent(capacity_pages));
-  Inode& inode = inodes_[free];
+  StoreInode& inode = inodes_[free];
   std::memcpy(inode.name, name, length + 1);
   inode.number = free + 1;
   inode.first_block = first;
@@ -85,9 +85,9 @@ Result<Inode*> FileStore::create(const char* name, u64 size_bytes, u64 capacity_
   return &inode;
 }
 
-Result<Inode*> FileStore::lookup(const char* name) {
+Result<StoreInode*> FileStore::lookup(const char* name) {
   for (u32 i = 0; i < kFilesMax; ++i) {
-    Inode* inode = at(i);
+    StoreInode* inode = at(i);
     if (inode != nullptr && inode->linked && std::strcmp(inode->name, name) == 0) return inode;
   }
   return Error::no_entry;
@@ -100,23 +100,23 @@ Status FileStore::unlink(const char* name) {
   return kOk;
 }
 
-void FileStore::put(Inode& inode) {
+void FileStore::put(StoreInode& inode) {
   SPW_ASSERT_LT(0u, inode.opens);
   if (--inode.opens == 0 && !inode.linked) release(inode);
 }
 
-void FileStore::release(Inode& inode) {
+void FileStore::release(StoreInode& inode) {
   inode.dying = true;
   (void)finish_release(inode);
 }
 
 // Drops the inode unless pages of it are in flight; then the last transfer to end tries again.
-bool FileStore::finish_release(Inode& inode) {
+bool FileStore::finish_release(StoreInode& inode) {
   if (!cache_->truncate(inode.mapping, 0, nullptr, nullptr).ok()) return false;
   cache_->forget(inode.mapping);
   for (u64 i = 0; i < inode.capacity_pages; ++i) set_on_device(inode, i, false);
-  inode.~Inode();
-  new (&inode) Inode;
+  inode.~StoreInode();
+  new (&inode) StoreInode;
   return true;
 }
 
@@ -129,7 +129,7 @@ bool FileStore::validate() const {
   if (free + in_flight_ != kRequestsMax) return false;
   u64 with_contents = 0;
   for (u32 i = 0; i < kFilesMax; ++i) {
-    const Inode* a = at(i);
+    const StoreInode* a = at(i);
     if (a == nullptr) continue;
     const Mapping& mapping = a->mapping;
     if (a->number != i + 1 || mapping.host != a || mapping.backing != this) return false;
@@ -139,7 +139,7 @@ bool FileStore::validate() const {
     if (!a->linked && a->opens == 0 && !a->dying) return false;
     if (!cache_->validate(mapping)) return false;
     for (u32 j = i + 1; j < kFilesMax; ++j) {
-      const Inode* b = at(j);
+      const StoreInode* b = at(j);
       if (b == nullptr) continue;
       if (a->linked && b->linked && std::strcmp(a->name, b->name) == 0) return false;
       const bool apart = a->first_block + a->capacity_pages <= b->first_block ||

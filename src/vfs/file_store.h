@@ -18,7 +18,7 @@
 
 namespace spillway {
 
-struct Inode {
+struct StoreInode {
   static constexpr u32 kNameMax = 63;
   char name[kNameMax + 1] = {};
   Mapping mapping;  // size_bytes is the file's size
@@ -55,39 +55,39 @@ class FileStore final : public Backing, public IoSink {
 
   // A file of zeros. exists; no_space (device or directory); invalid (empty or long name, capacity
   // 0, size beyond the capacity). The caller takes references with get().
-  Result<Inode*> create(const char* name, u64 size_bytes, u64 capacity_pages);
+  Result<StoreInode*> create(const char* name, u64 size_bytes, u64 capacity_pages);
   // no_entry.
-  Result<Inode*> lookup(const char* name);
+  Result<StoreInode*> lookup(const char* name);
   Status unlink(const char* name);
-  void get(Inode& inode) { ++inode.opens; }
+  void get(StoreInode& inode) { ++inode.opens; }
   // The last one of an unlinked inode drops its pages and blocks, if need be when the transfers in
   // flight have ended.
-  void put(Inode& inode);
+  void put(StoreInode& inode);
 
   // read(2) and write(2) at a position, through the cache. Returns the bytes done; fewer at the end
   // of file, at the end of the capacity, or before an error, which is told when nothing was done:
   // io, no_memory, no_space (at the end of the capacity). `done` carries progress over Error::wait:
   // pass 0 first, then what it was left at.
-  Result<u64> read(Inode& inode, FileReadahead& ra, u64 offset, u8* out, u64 bytes, u64* done);
-  Result<u64> write(Inode& inode, u64 offset, const u8* data, u64 bytes, u64* done);
+  Result<u64> read(StoreInode& inode, FileReadahead& ra, u64 offset, u8* out, u64 bytes, u64* done);
+  Result<u64> write(StoreInode& inode, u64 offset, const u8* data, u64 bytes, u64* done);
   // Changes the size and zeroes the tail of the last page. Pages beyond must be unmapped by the
   // caller (space::vmtruncate), which also calls PageCache::truncate; when this returned ok, none
   // of them is busy, so both cannot fail. wait: the last page must come in, or a page that is to go
   // is busy; io: the last page cannot be read; no_space: beyond the capacity. Nothing has changed.
-  Status set_size(Inode& inode, u64 bytes);
+  Status set_size(StoreInode& inode, u64 bytes);
   // Writes all dirty pages and waits for them.
-  Status sync(Inode& inode) { return cache_->sync(inode.mapping, 0, ~u32{0}); }
+  Status sync(StoreInode& inode) { return cache_->sync(inode.mapping, 0, ~u32{0}); }
 
   Status read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) override;
   WriteOutcome write_page(Mapping& mapping, Pfn pfn) override;
   void io_done(IoRequest& request, Status status) override;
 
   u32 in_flight() const { return in_flight_; }
-  // Inode by position 0..kFilesMax-1, null if unused; for snapshots and audits.
-  Inode* at(u32 i);
-  const Inode* at(u32 i) const { return const_cast<FileStore*>(this)->at(i); }
+  // StoreInode by position 0..kFilesMax-1, null if unused; for snapshots and audits.
+  StoreInode* at(u32 i);
+  const StoreInode* at(u32 i) const { return const_cast<FileStore*>(this)->at(i); }
   // Whether the file's page has contents on the device.
-  bool on_device(const Inode& inode, u64 index) const {
+  bool on_device(const StoreInode& inode, u64 index) const {
     return (written_[block_of(inode, index) / 64] >> (block_of(inode, index) % 64) & 1) != 0;
   }
   // O(device): F1, F2, names, and PageCache::validate of each file.
@@ -98,7 +98,7 @@ class FileStore final : public Backing, public IoSink {
   // only those fail that are bad.
   struct FileRequest {
     IoRequest io;
-    Inode* inode;
+    StoreInode* inode;
     u32 index;  // of the first page
     u32 total;  // pages
     u32 at;     // when page by page: the one in flight
@@ -107,34 +107,34 @@ class FileStore final : public Backing, public IoSink {
     FileRequest* next_free;
   };
 
-  static u64 block_of(const Inode& inode, u64 index) { return inode.first_block + index; }
-  void set_on_device(const Inode& inode, u64 index, bool on);
+  static u64 block_of(const StoreInode& inode, u64 index) { return inode.first_block + index; }
+  void set_on_device(const StoreInode& inode, u64 index, bool on);
   u8* bytes_of(Pfn pfn) const;
   Result<u64> find_extent(u64 pages) const;
-  void release(Inode& inode);
-  bool finish_release(Inode& inode);
+  void release(StoreInode& inode);
+  bool finish_release(StoreInode& inode);
 
-  FileRequest& take_request(Inode& inode, u32 index);
+  FileRequest& take_request(StoreInode& inode, u32 index);
   void put_request(FileRequest& request);
   void submit(FileRequest& request, IoOp op);
   void submit_single(FileRequest& request);
-  void page_was_read(Inode& inode, u32 index, Pfn pfn, Status status);
+  void page_was_read(StoreInode& inode, u32 index, Pfn pfn, Status status);
   void read_ended(FileRequest& request, Status status);
   void write_ended(FileRequest& request, Status status);
 
-  Status read_missing(Inode& inode, FileReadahead& ra, u32 index);
-  void read_ahead(Inode& inode, FileReadahead& ra, u32 index);
-  Result<Pfn> page_to_write(Inode& inode, u32 index, bool replaces_all, bool zero);
+  Status read_missing(StoreInode& inode, FileReadahead& ra, u32 index);
+  void read_ahead(StoreInode& inode, FileReadahead& ra, u32 index);
+  Result<Pfn> page_to_write(StoreInode& inode, u32 index, bool replaces_all, bool zero);
   // Makes bytes of the cached page behind the end of file zero; false if they were.
-  bool zero_tail(Inode& inode, u64 size);
-  void grow_to(Inode& inode, u64 size);
+  bool zero_tail(StoreInode& inode, u64 size);
+  void grow_to(StoreInode& inode, u64 size);
 
   Machine* machine_ = nullptr;
   PageCache* cache_ = nullptr;
   FrameTable* frames_ = nullptr;
   const Observer* observer_ = nullptr;
   BlockDevice* device_ = nullptr;
-  Inode* inodes_ = nullptr;
+  StoreInode* inodes_ = nullptr;
   u64* written_ = nullptr;  // a bit per block of the device
   FileRequest* free_requests_ = nullptr;
   u32 in_flight_ = 0;

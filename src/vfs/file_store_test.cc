@@ -17,7 +17,7 @@ class FileStoreTest : public ::testing::Test {
     bed_.disk().failures().disarm_all();
     EXPECT_TRUE(bed_.files.validate());
     for (u32 i = 0; i < FileStore::kFilesMax; ++i) {
-      Inode* inode = bed_.files.at(i);
+      StoreInode* inode = bed_.files.at(i);
       if (inode == nullptr || !inode->linked) continue;
       EXPECT_TRUE(bed_.files.unlink(inode->name).ok());
     }
@@ -27,11 +27,15 @@ class FileStoreTest : public ::testing::Test {
     EXPECT_TRUE(bed_.files.validate());
     EXPECT_TRUE(bed_.nothing_leaks_here());
   }
-  Pfn cached(const Inode& inode, u32 index) { return bed_.cache.find(inode.mapping, index).pfn(); }
-  u8* bytes(const Inode& inode, u32 index) { return bed_.sim.frames().bytes(cached(inode, index)); }
+  Pfn cached(const StoreInode& inode, u32 index) {
+    return bed_.cache.find(inode.mapping, index).pfn();
+  }
+  u8* bytes(const StoreInode& inode, u32 index) {
+    return bed_.sim.frames().bytes(cached(inode, index));
+  }
   // A file of `pages` pages on the device, each full of its own letter, nothing cached.
-  Inode& cold_file(const char* name, u64 pages) {
-    Inode& inode = bed_.create(name, 0, pages);
+  StoreInode& cold_file(const char* name, u64 pages) {
+    StoreInode& inode = bed_.create(name, 0, pages);
     for (u64 i = 0; i < pages; ++i) {
       EXPECT_TRUE(bed_.write(inode, i * kPageSize, text(kPageSize, letter(i))).ok());
     }
@@ -48,7 +52,7 @@ class FileStoreTest : public ::testing::Test {
 };
 
 TEST_F(FileStoreTest, the_directory_knows_names) {
-  Inode& a = bed_.create("a", 10, 1);
+  StoreInode& a = bed_.create("a", 10, 1);
   EXPECT_EQ(bed_.files.lookup("a").value(), &a);
   EXPECT_EQ(bed_.files.create("a", 0, 1).error(), Error::exists);
   EXPECT_EQ(bed_.files.create("", 0, 1).error(), Error::invalid);
@@ -63,7 +67,7 @@ TEST_F(FileStoreTest, the_directory_knows_names) {
   bed_.files.get(a);
   ASSERT_TRUE(bed_.files.unlink("a").ok());
   EXPECT_EQ(bed_.files.lookup("a").error(), Error::no_entry);
-  Inode& again = bed_.create("a", 0, 1);
+  StoreInode& again = bed_.create("a", 0, 1);
   EXPECT_NE(&again, &a);
   ASSERT_TRUE(bed_.write(a, 0, "still").ok());
   EXPECT_EQ(bed_.read(a, 0, 5), "still");
@@ -73,9 +77,9 @@ TEST_F(FileStoreTest, the_directory_knows_names) {
 }
 
 TEST_F(FileStoreTest, extents_are_first_fit_and_the_directory_has_a_limit) {
-  Inode& a = bed_.create("a", 0, 10);
-  Inode& b = bed_.create("b", 0, 20);
-  Inode& c = bed_.create("c", 0, 5);
+  StoreInode& a = bed_.create("a", 0, 10);
+  StoreInode& b = bed_.create("b", 0, 20);
+  StoreInode& c = bed_.create("c", 0, 5);
   EXPECT_EQ(a.first_block, 0U);
   EXPECT_EQ(b.first_block, 10U);
   EXPECT_EQ(c.first_block, 30U);
@@ -88,7 +92,7 @@ TEST_F(FileStoreTest, extents_are_first_fit_and_the_directory_has_a_limit) {
 }
 
 TEST_F(FileStoreTest, row_45_what_is_written_is_read_and_reaches_the_device_with_sync) {
-  Inode& inode = bed_.create("f", 0, 8);
+  StoreInode& inode = bed_.create("f", 0, 8);
   ASSERT_EQ(bed_.write(inode, 100, text(6000, 'x')).value(), 6000U);
   EXPECT_EQ(inode.mapping.size_bytes, 6100U);
   EXPECT_EQ(inode.mapping.nr_dirty, 2U);
@@ -108,7 +112,7 @@ TEST_F(FileStoreTest, row_45_what_is_written_is_read_and_reaches_the_device_with
 }
 
 TEST_F(FileStoreTest, a_partial_write_reads_its_page_and_a_whole_one_does_not) {
-  Inode& inode = cold_file("f", 4);
+  StoreInode& inode = cold_file("f", 4);
   ASSERT_TRUE(bed_.write(inode, kPageSize, text(kPageSize, 'X')).ok());
   EXPECT_EQ(pages_in(), 0U);
   ASSERT_TRUE(bed_.write(inode, 2 * kPageSize + 5, "YY").ok());
@@ -125,7 +129,7 @@ TEST_F(FileStoreTest, a_partial_write_reads_its_page_and_a_whole_one_does_not) {
 }
 
 TEST_F(FileStoreTest, a_write_ends_at_the_capacity) {
-  Inode& inode = bed_.create("f", 0, 2);
+  StoreInode& inode = bed_.create("f", 0, 2);
   EXPECT_EQ(bed_.write(inode, kPageSize, text(3 * kPageSize, 'x')).value(), kPageSize);
   EXPECT_EQ(bed_.write(inode, 2 * kPageSize, "x").error(), Error::no_space);
   EXPECT_EQ(bed_.write(inode, 2 * kPageSize, "").value(), 0U);
@@ -134,7 +138,7 @@ TEST_F(FileStoreTest, a_write_ends_at_the_capacity) {
 }
 
 TEST_F(FileStoreTest, row_47_bytes_behind_the_end_never_reach_the_file) {
-  Inode& inode = bed_.create("f", 0, 4);
+  StoreInode& inode = bed_.create("f", 0, 4);
   ASSERT_TRUE(bed_.write(inode, 0, text(100, 'x')).ok());
   ASSERT_TRUE(bed_.sync(inode).ok());
   // A program that maps the page stores behind the end of file.
@@ -155,7 +159,7 @@ TEST_F(FileStoreTest, row_47_bytes_behind_the_end_never_reach_the_file) {
 }
 
 TEST_F(FileStoreTest, row_48_a_shorter_file_has_lost_its_pages_for_good) {
-  Inode& inode = cold_file("f", 4);
+  StoreInode& inode = cold_file("f", 4);
   ASSERT_TRUE(bed_.set_size(inode, kPageSize + 10).ok());
   EXPECT_EQ(pages_in(), 1U) << "the last page came in to lose its tail";
   ASSERT_TRUE(bed_.files.validate());
@@ -175,7 +179,7 @@ TEST_F(FileStoreTest, row_48_a_shorter_file_has_lost_its_pages_for_good) {
 }
 
 TEST_F(FileStoreTest, the_size_waits_for_pages_that_are_busy) {
-  Inode& inode = cold_file("f", 4);
+  StoreInode& inode = cold_file("f", 4);
   ASSERT_TRUE(bed_.write(inode, 3 * kPageSize, text(kPageSize, 'X')).ok());
   ASSERT_EQ(bed_.files.sync(inode).error(), Error::wait);
   EXPECT_EQ(bed_.files.set_size(inode, 0).error(), Error::wait);
@@ -190,10 +194,10 @@ TEST_F(FileStoreTest, the_size_waits_for_pages_that_are_busy) {
 }
 
 TEST_F(FileStoreTest, a_new_file_never_shows_what_its_blocks_held_before) {
-  Inode& old = cold_file("secret", 8);
+  StoreInode& old = cold_file("secret", 8);
   const u64 block = old.first_block;
   ASSERT_TRUE(bed_.files.unlink("secret").ok());
-  Inode& inode = bed_.create("public", 8 * kPageSize, 8);
+  StoreInode& inode = bed_.create("public", 8 * kPageSize, 8);
   ASSERT_EQ(inode.first_block, block);
   ASSERT_TRUE(bed_.write(inode, 3 * kPageSize + 10, "x").ok());
   ASSERT_TRUE(bed_.sync(inode).ok());
@@ -206,7 +210,7 @@ TEST_F(FileStoreTest, a_new_file_never_shows_what_its_blocks_held_before) {
 }
 
 TEST_F(FileStoreTest, an_unlinked_file_goes_when_its_transfers_have_ended) {
-  Inode& inode = cold_file("f", 20);
+  StoreInode& inode = cold_file("f", 20);
   bed_.files.get(inode);
   ASSERT_TRUE(bed_.files.unlink("f").ok());
   ASSERT_TRUE(bed_.write(inode, 0, text(kPageSize, 'X')).ok());
@@ -222,7 +226,7 @@ TEST_F(FileStoreTest, an_unlinked_file_goes_when_its_transfers_have_ended) {
 }
 
 TEST_F(FileStoreTest, row_49_reading_ahead_doubles_and_a_jump_resets_it) {
-  Inode& inode = cold_file("f", 120);
+  StoreInode& inode = cold_file("f", 120);
   FileReadahead ra;
   std::vector<u32> windows;
   for (u64 i = 0; i < 100; ++i) {
@@ -243,7 +247,7 @@ TEST_F(FileStoreTest, row_49_reading_ahead_doubles_and_a_jump_resets_it) {
 }
 
 TEST_F(FileStoreTest, row_50_clean_pages_are_dropped_without_a_write) {
-  Inode& inode = cold_file("f", 100);
+  StoreInode& inode = cold_file("f", 100);
   EXPECT_EQ(bed_.read(inode, 0, 100 * kPageSize).size(), 100 * kPageSize);
   const u64 written = pages_out();
   std::vector<Pfn> taken;
@@ -259,7 +263,7 @@ TEST_F(FileStoreTest, row_50_clean_pages_are_dropped_without_a_write) {
 }
 
 TEST_F(FileStoreTest, a_bad_block_fails_its_own_page_only) {
-  Inode& inode = cold_file("f", 16);
+  StoreInode& inode = cold_file("f", 16);
   bed_.disk().failures().fail_block(IoOp::read, inode.first_block + 5);
   EXPECT_EQ(bed_.read(inode, 0, 16 * kPageSize).size(), 5 * kPageSize) << "up to the error";
   bed_.drop(inode);
@@ -285,7 +289,7 @@ TEST_F(FileStoreTest, a_bad_block_fails_its_own_page_only) {
 }
 
 TEST_F(FileStoreTest, a_failed_write_keeps_the_page_and_is_told_once) {
-  Inode& inode = cold_file("f", 4);
+  StoreInode& inode = cold_file("f", 4);
   ASSERT_TRUE(bed_.write(inode, 0, text(3 * kPageSize, 'X')).ok());
   bed_.disk().failures().fail_block(Failure::write_torn, inode.first_block + 1);
   EXPECT_EQ(bed_.sync(inode).error(), Error::io);
@@ -302,7 +306,7 @@ TEST_F(FileStoreTest, a_failed_write_keeps_the_page_and_is_told_once) {
 }
 
 TEST_F(FileStoreTest, more_transfers_than_requests_wait_their_turn) {
-  Inode& inode = bed_.create("f", 0, 200);
+  StoreInode& inode = bed_.create("f", 0, 200);
   ASSERT_TRUE(bed_.write(inode, 0, text(200 * kPageSize, 'x')).ok());
   EXPECT_EQ(bed_.files.sync(inode).error(), Error::wait);
   EXPECT_EQ(bed_.files.in_flight(), FileStore::kRequestsMax);
@@ -324,7 +328,7 @@ TEST_F(FileStoreTest, a_mapped_page_is_written_where_its_bytes_can_be_reached) {
     SimConfig config = FileBed::config_of(256, 16);
     config.features.frame_bytes_while_mapped = config.features.shared_frames = reachable;
     FileBed bed(config);
-    Inode& inode = bed.create("f", 0, 2);
+    StoreInode& inode = bed.create("f", 0, 2);
     ASSERT_TRUE(bed.write(inode, 0, "abc").ok());
     const Pfn pfn = bed.cache.find(inode.mapping, 0).pfn();
     bed.frames.transition(pfn, PageState::unmapped, PageState::mapped);
@@ -351,8 +355,8 @@ TEST_F(FileStoreTest, without_a_device_there_is_no_room) {
 }
 
 TEST_F(FileStoreTest, validate_sees_what_is_broken) {
-  Inode& a = cold_file("a", 4);
-  Inode& b = cold_file("b", 4);
+  StoreInode& a = cold_file("a", 4);
+  StoreInode& b = cold_file("b", 4);
   ASSERT_TRUE(bed_.files.validate());
   const auto broken = [&](auto& field, auto value, const char* what) {
     const auto old = field;

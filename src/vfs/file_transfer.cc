@@ -5,7 +5,7 @@
 
 namespace spillway {
 
-FileStore::FileRequest& FileStore::take_request(Inode& inode, u32 index) {
+FileStore::FileRequest& FileStore::take_request(StoreInode& inode, u32 index) {
   FileRequest& request = *free_requests_;
   free_requests_ = request.next_free;
   ++in_flight_;
@@ -39,7 +39,7 @@ void FileStore::submit_single(FileRequest& request) {
 }
 
 Status FileStore::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) {
-  Inode& inode = *static_cast<Inode*>(mapping.host);
+  StoreInode& inode = *static_cast<StoreInode*>(mapping.host);
   SPW_ASSERT_LE(u64{index} + count, mapping.size_pages());
   u32 requests = 0;
   for (u32 i = 0; i < count; ++i) {
@@ -61,7 +61,7 @@ Status FileStore::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32
 }
 
 WriteOutcome FileStore::write_page(Mapping& mapping, Pfn pfn) {
-  Inode& inode = *static_cast<Inode*>(mapping.host);
+  StoreInode& inode = *static_cast<StoreInode*>(mapping.host);
   const Page& page = (*frames_)[pfn];
   // Where a mapped page's bytes are out of reach, it must be unmapped first. A page beyond the end
   // of file is about to be dropped.
@@ -90,7 +90,7 @@ void FileStore::io_done(IoRequest& io, Status status) {
 }
 
 void FileStore::write_ended(FileRequest& request, Status status) {
-  Inode& inode = *request.inode;
+  StoreInode& inode = *request.inode;
   const u32 index = request.index;
   const Pfn pfn = request.frames[0];
   put_request(request);
@@ -104,7 +104,7 @@ void FileStore::write_ended(FileRequest& request, Status status) {
   if (inode.dying) (void)finish_release(inode);
 }
 
-void FileStore::page_was_read(Inode& inode, u32 index, Pfn pfn, Status status) {
+void FileStore::page_was_read(StoreInode& inode, u32 index, Pfn pfn, Status status) {
   if (status.ok()) {
     observer_->count(Counter::pgpgin);
     const u64 start = u64{index} << kPageShift;
@@ -118,7 +118,7 @@ void FileStore::page_was_read(Inode& inode, u32 index, Pfn pfn, Status status) {
 }
 
 void FileStore::read_ended(FileRequest& request, Status status) {
-  Inode& inode = *request.inode;
+  StoreInode& inode = *request.inode;
   if (request.single) {
     page_was_read(inode, request.index + request.at, request.frames[request.at], status);
     if (++request.at < request.total) {
