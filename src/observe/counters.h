@@ -41,6 +41,7 @@ namespace spillway {
   X(pgsteal, "pages that reclaim freed")                                                \
   X(pgdeactivate, "pages unmapped but kept resident, or made inactive")                 \
   X(pgactivate, "pages moved from an inactive list back to the active one")             \
+  X(slabs_scanned, "unused objects of caches that reclaim looked at")                   \
   X(pgrotated, "pages that could not be unmapped because somebody held them")           \
   X(workingset_refault, "pages faulted back soon after eviction (ghost hit)")           \
   X(workingset_activate, "refaulted pages that went straight to the main queue")        \

@@ -115,7 +115,11 @@ void Linux24Policy::do_try_to_free_pages(bool user) {
                        "free pages short: {a}; inactive pages short: {b}; {c} inactive_dirty",
                        free_shortage(), inactive_shortage(), inactive_dirty_.size());
   if (free_shortage() > 0 || inactive_dirty_.size() > available()) page_launder(user);
-  if (free_shortage() > 0 || inactive_shortage() > 0) refill_inactive(user);
+  if (free_shortage() > 0 || inactive_shortage() > 0) {
+    // shrink_dcache_memory, shrink_icache_memory, kmem_cache_reap.
+    work_ += pageout_->shrinkers().shrink_share(kPriority);
+    refill_inactive(user);
+  }
 }
 
 // Turns until `goal` frames are free or clean. wait: writes in flight will bring them.

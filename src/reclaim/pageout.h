@@ -3,6 +3,7 @@
 // swap, write what is dirty, free what is clean. Thread safety: the engine lock.
 #pragma once
 
+#include "reclaim/shrinker_list.h"
 #include "space/space_table.h"
 
 namespace spillway {
@@ -18,8 +19,13 @@ enum class PageOutcome : u8 {
 
 class PageOut {
  public:
-  void init(MmContext& mm) { mm_ = &mm; }
+  void init(MmContext& mm) {
+    mm_ = &mm;
+    shrinkers_.init(mm.allocator, mm.observer);
+  }
   MmContext& mm() { return *mm_; }
+  // What else can be freed than pages, for all policies.
+  ShrinkerList& shrinkers() { return shrinkers_; }
 
   // One step towards taking the page out. The page is on the policy's queues, or on none; freed
   // and moved take it off by Reclaimer::page_removed. `shadow` is what it leaves behind. keep and
@@ -46,6 +52,7 @@ class PageOut {
   bool area_goes_off(const Page& page) const;
 
   MmContext* mm_ = nullptr;
+  ShrinkerList shrinkers_;
 };
 
 }  // namespace spillway

@@ -70,14 +70,15 @@ void ThreeQueuePolicy::page_written(Pfn pfn, Status status) {
 
 bool ThreeQueuePolicy::background_wanted() const {
   return background_ && allocator_->below_low() &&
-         queues_.resident() >= kKeepResident + kReclaimMin;
+         (queues_.resident() >= kKeepResident + kReclaimMin || pageout_->shrinkers().count() > 0);
 }
 
 bool ThreeQueuePolicy::background_step() {
   u64 lack = allocator_->marks().high.v - allocator_->free_pages().v;
   if (allocator_->grow(static_cast<u32>(lack)) > 0) return true;
-  const u64 spare = queues_.resident() - kKeepResident;
-  if (lack > spare) lack = spare;
+  const u64 resident = queues_.resident();
+  const u64 spare = resident > kKeepResident ? resident - kKeepResident : 0;
+  if (lack > spare && pageout_->shrinkers().count() == 0) lack = spare;
   return reclaim(PageCount(lack)) == ReclaimOutcome::progress;
 }
 
@@ -189,6 +190,9 @@ ReclaimOutcome ThreeQueuePolicy::run(u64 want) {
   const u64 start = allocator_->free_pages().v;
   const u64 goal = start + want;
   const u64 comfortable = start + (want > kReclaimMin ? want : kReclaimMin);
+  // Caches of objects give as large a share as pages do.
+  ShrinkerList& shrinkers = pageout_->shrinkers();
+  (void)shrinkers.shrink(ShrinkerList::priority_for(want, queues_.resident()));
   u64 budget = want * kScanFactor > kScanMin ? want * kScanFactor : kScanMin;
   u32 fruitless = 0;  // batches of which every page was held
   // Pages of U that swap was not asked to take yet. It may refuse one page, because it is full,
@@ -228,6 +232,10 @@ ReclaimOutcome ThreeQueuePolicy::run(u64 want) {
         to_head_of_unmapped(pfn);
         break;
     }
+  }
+  // The pages were not enough: all that is unused, twice, as what was referenced is spared once.
+  for (u32 pass = 0; pass < 2 && allocator_->free_pages().v < goal; ++pass) {
+    (void)shrinkers.shrink(0);
   }
   if (allocator_->free_pages().v > start) return ReclaimOutcome::progress;
   observer_->event(EventKind::reclaim_stall, want, 0);

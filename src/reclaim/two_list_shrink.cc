@@ -101,6 +101,7 @@ ReclaimOutcome TwoListPolicy::run(u64 want) {
       scan.priority = kPriority - round;
       prepare(scan);
       shrink_node(scan);
+      (void)pageout_->shrinkers().shrink(scan.priority);
     }
     vain = allocator_->free_pages().v <= scan.start_free && scan.started == 0;
   }
@@ -287,7 +288,9 @@ ReclaimOutcome TwoListPolicy::page_out(Pfn pfn) {
 }
 
 bool TwoListPolicy::background_wanted() const {
-  if (!background_ || evictable() <= kKeepResident) return false;
+  if (!background_ || (evictable() <= kKeepResident && pageout_->shrinkers().count() == 0)) {
+    return false;
+  }
   return allocator_->below_low() || (kswapd_awake_ && allocator_->below_high());
 }
 
@@ -301,12 +304,13 @@ bool TwoListPolicy::background_step() {
   const u64 free = allocator_->free_pages().v;
   if (high > free && allocator_->grow(static_cast<u32>(high - free)) > 0) return true;
   ReclaimOutcome outcome = ReclaimOutcome::exhausted;
-  if (allocator_->below_high() && evictable() > kKeepResident && !allocator_->in_reclaim()) {
+  const u64 spare = evictable() > kKeepResident ? evictable() - kKeepResident : 0;
+  const bool shrinkable = pageout_->shrinkers().count() > 0;
+  if (allocator_->below_high() && (spare > 0 || shrinkable) && !allocator_->in_reclaim()) {
     const WalkScope balance(observer_->walk, "balance_pgdat", "{a} frames below the high mark",
                             high - free);
-    const u64 spare = evictable() - kKeepResident;
     u64 want = high - free < kBatch ? high - free : kBatch;
-    if (want > spare) want = spare;
+    if (want > spare && !shrinkable) want = spare;
     allocator_->enter_reclaim();
     outcome = run(want);
     allocator_->leave_reclaim();
