@@ -51,7 +51,9 @@ CORE_TOP = 10
 PORT_TOP = 2
 
 # Implementations of the machine port. They see rooms 0-2 and themselves, and no room sees them.
-WINGS = {"machine_sim", "machine_host"}
+WINGS = {"machine_sim", "machine_host", "machine_arena"}
+# Of these, the ones that stand on the system underneath and include its headers.
+SYSTEM_WINGS = {"machine_host", "machine_arena"}
 # Drivers see rooms 0-2, themselves and the headers of the ports that they implement.
 DRIVERS = {
     "fs_ext": {"vfs/file_system.h"},
@@ -219,7 +221,7 @@ def check_includes(path, lines, code_lines, findings):
         return
     is_test = bool(TEST_FILE.search(path))
     number = ROOMS.get(room, PORT_TOP)
-    bans_system = not is_test and (number < ROOMS["api"]) and room != "machine_host" \
+    bans_system = not is_test and (number < ROOMS["api"]) and room not in SYSTEM_WINGS \
         and room not in DRIVERS
     for number_of_line, line in enumerate(lines, 1):
         match = INCLUDE.match(line)
@@ -240,7 +242,8 @@ def check_includes(path, lines, code_lines, findings):
         elif bans_system and SYSTEM_HEADERS.search(target):
             findings.append(Finding(
                 path, number_of_line, "system-header",
-                f"<{target}> belongs to machine_host, apps/ and tests/; use a port of machine/"))
+                f"<{target}> belongs to machine_host, machine_arena, apps/ and tests/; "
+                "use a port of machine/"))
         elif bans_system and target in ("cassert", "assert.h"):
             findings.append(Finding(path, number_of_line, "assert", "include base/assert.h"))
 

@@ -61,7 +61,7 @@ class DependencyRule(Base):
             self.fires("include", f"src/{right}/a.h", self.include(f"{left}/b.h"))
 
     def test_wings_see_the_port_only(self):
-        for wing in ("machine_sim", "machine_host"):
+        for wing in ("machine_sim", "machine_host", "machine_arena"):
             for target in ("base/units.h", "observe/events.h", "machine/mmu.h", f"{wing}/b.h"):
                 self.silent("include", f"src/{wing}/a.cc", self.include(target))
             self.fires("include", f"src/{wing}/a.cc", self.include("page/page.h"))
@@ -70,7 +70,7 @@ class DependencyRule(Base):
         self.silent("include", "src/machine_host/a_test.cc", self.include("machine_sim/b.h"))
 
     def test_no_room_sees_a_wing_but_programs_do(self):
-        for wing in ("machine_sim", "machine_host"):
+        for wing in ("machine_sim", "machine_host", "machine_arena"):
             for path in ("src/system/a.cc", "src/api/a.cc", "src/base/a.h",
                          "include/spillway/a.h"):
                 self.fires("include", path, self.include(f"{wing}/b.h"))
@@ -114,7 +114,8 @@ class SystemHeaders(Base):
             for path in ("src/base/a.cc", "src/system/a.cc", "src/machine_sim/a.cc",
                          "src/workload/a.cc"):
                 self.fires("system-header", path, f"#include <{header}>\n")
-            for path in ("src/machine_host/a.cc", "src/fs_host/a.cc", "src/api/a.cc",
+            for path in ("src/machine_host/a.cc", "src/machine_arena/a.cc", "src/fs_host/a.cc",
+                         "src/api/a.cc",
                          "src/base/a_test.cc", "apps/cli/a.cc", "tests/sim/a.cc"):
                 self.silent("system-header", path, f"#include <{header}>\n")
 
