@@ -20,6 +20,6 @@ target_compile_options(spw_core_flags INTERFACE
 
 if(SPW_SANITIZE)
   # The check of virtual tables needs RTTI, which the core does not have.
-  add_compile_options(-fsanitize=${SPW_SANITIZE} -fno-sanitize=vptr -fno-sanitize-recover=all -g)
+  add_compile_options(-fsanitize=${SPW_SANITIZE} -fno-sanitize=vptr -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${SPW_SANITIZE})
 endif()
