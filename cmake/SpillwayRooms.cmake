@@ -50,7 +50,7 @@ function(spw_test target)
   add_executable(${target} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${target} PRIVATE spw_warnings GTest::gtest GTest::gtest_main)
   if(SPW_SANITIZE)
-    # Of a sanitizer build it is the rooms that must be fast; unoptimised tests compile twice as fast.
+    # Of a sanitizer build the rooms must be fast; unoptimised tests compile twice as fast.
     target_compile_options(${target} PRIVATE -O0)
   endif()
   include(GoogleTest)
