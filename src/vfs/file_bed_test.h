@@ -24,7 +24,8 @@ class EvictingReclaimer final : public CountingReclaimer {
         io = true;
       } else if (page.has(PageFlag::dirty)) {
         io = cache->write_page(pfn) != WriteOutcome::refused || io;
-      } else if (page.pins == 0) {
+      } else if (page.pins == 0 &&
+                 mapping_of(page)->backing->release_page(*mapping_of(page), pfn)) {
         cache->free_page(pfn, ++evictions);
         ++freed;
       }
