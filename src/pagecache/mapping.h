@@ -84,7 +84,7 @@ class Mapping {
 
   u32 id = 0;  // unique within a System while the mapping lives; for snapshots
   PageOwner owner = PageOwner::file;
-  bool no_writeback = false;  // shared memory locked in RAM by SHM_LOCK: never to swap
+  bool no_writeback = false;  // never written: shared memory under SHM_LOCK, files in memory
   u64 size_bytes = 0;         // end of file; pages beyond it raise SIGBUS
   u64 nr_pages = 0;           // entries of kind page
   u64 nr_dirty = 0;           // of these, with the dirty flag

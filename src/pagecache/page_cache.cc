@@ -166,7 +166,11 @@ Status PageCache::start_read(Mapping& mapping, u32 first, u32 count, u32 wanted,
     --begin;
   }
   observer_->event(EventKind::pagecache_read, begin, high - low);
-  const Status status = mapping.backing->read_pages(mapping, begin, pfns + low, high - low);
+  Status status = kOk;
+  {
+    const PageAllocator::NoFs no_fs(*allocator_);
+    status = mapping.backing->read_pages(mapping, begin, pfns + low, high - low);
+  }
   if (!status.ok()) {
     while (low < high) drop_unread(pfns[low++]);
   }

@@ -29,7 +29,11 @@ WriteOutcome PageCache::write_page(Pfn pfn) {
   SPW_ASSERT(page.has(PageFlag::dirty));
   SPW_ASSERT(!page.has(PageFlag::writeback));
   const u32 index = page.index;
-  const WriteOutcome outcome = mapping.backing->write_page(mapping, pfn);
+  WriteOutcome outcome = WriteOutcome::refused;
+  {
+    const PageAllocator::NoFs no_fs(*allocator_);
+    outcome = mapping.backing->write_page(mapping, pfn);
+  }
   switch (outcome) {
     case WriteOutcome::started:
       observer_->event(EventKind::pagecache_write, index, pfn.v);
@@ -70,7 +74,7 @@ void PageCache::write_done(Pfn pfn, Status status) {
 }
 
 Status PageCache::sync(Mapping& mapping, u32 first, u32 last) {
-  if (mapping.owner == PageOwner::shmem) return kOk;
+  if (mapping.owner == PageOwner::shmem || mapping.no_writeback) return kOk;
   const WalkScope walk(observer_->walk, "filemap_fdatasync", "pages {a} to {b}, {c} dirty", first,
                        last, mapping.nr_dirty);
   bool waits = false;

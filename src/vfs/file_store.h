@@ -15,6 +15,7 @@
 #pragma once
 
 #include "pagecache/page_cache.h"
+#include "vfs/readahead.h"
 
 namespace spillway {
 
@@ -32,19 +33,11 @@ struct StoreInode {
   bool dying = false;  // nobody can reach it; goes when its transfers have ended
 };
 
-// Read-ahead state of one open file (MECHANISMS 8.4): the window doubles from kReadaheadMin to
-// kReadaheadMax pages while reads go on in sequence; one outside of what was read ahead resets it.
-struct FileReadahead {
-  u64 next = 0;       // where a sequential read would continue, in pages
-  u32 window = 0;     // of the last reading ahead; 0 = not sequential
-  u64 ahead_end = 0;  // pages below were read ahead
-};
-
 class FileStore final : public Backing, public IoSink {
  public:
   static constexpr u32 kFilesMax = 1024;
-  static constexpr u32 kReadaheadMin = 3;
-  static constexpr u32 kReadaheadMax = 31;
+  static constexpr u32 kReadaheadMin = FileReadahead::kMin;
+  static constexpr u32 kReadaheadMax = FileReadahead::kMax;
   static constexpr u32 kRequestsMax = 64;  // transfers in flight
 
   // `device` may be null: then there is no room for files. It is the file store's alone. Pages that

@@ -13,8 +13,12 @@
 // said with it. A refused call has changed nothing that anybody can see (DESIGN, decision 6).
 //
 // A call that changes an inode in memory (attr, Mapping::size_bytes) marks it dirty by
-// InodeCache::mark_dirty; it is stored by write_inode, which is called later, by sync and before
-// the inode leaves memory.
+// mark_inode_dirty(); it is stored by write_inode, which is called later, by sync and before the
+// inode leaves memory. Times are the virtual file system's business: it sets those of directories,
+// targets and written files after the call, and marks them dirty.
+//
+// Calls are made with PageAllocator::NoFs in force (transfers of pages too), so an allocation in
+// them never enters a file system again.
 // Thread safety: the engine lock.
 #pragma once
 
@@ -79,7 +83,8 @@ class FileSystem : public Backing {
   // and ".." are among the entries. May be called again with the same position after an error.
   virtual Status read_directory(Inode& directory, u64 position, DirectorySink& sink) = 0;
   // Makes a regular file, a directory or a special file by the type in `made.mode`; returns its
-  // number. exists.
+  // number. read_inode follows at once; it finds in memory what this call has written, and so
+  // neither waits nor fails. exists.
   virtual Result<u64> create(Inode& directory, Name name, const NewInode& made) = 0;
   // A symbolic link. `target`: 1..4095 bytes without a zero byte.
   virtual Result<u64> symlink(Inode& directory, Name name, Name target, const NewInode& made) = 0;
@@ -88,7 +93,8 @@ class FileSystem : public Backing {
   // A further name for a file that is no directory. exists, too_many_links.
   virtual Status link(Inode& directory, Name name, Inode& target) = 0;
   // Takes the name away, and of a directory the directory: not_empty. Adjusts the link counts of
-  // `target` and `directory`; what becomes of an inode without a name is the caller's.
+  // `target` and `directory` (0 for a directory that is gone); what becomes of an inode without a
+  // name is the caller's.
   virtual Status unlink(Inode& directory, Name name, Inode& target) = 0;
   // `replaced` has the new name now, and loses it (null: nobody). not_empty.
   virtual Status rename(Inode& from, Name old_name, Inode& to, Name new_name, Inode& moved,
@@ -96,10 +102,11 @@ class FileSystem : public Backing {
 
   // --- Contents. Pages come and go by Backing's calls.
   // Sees to it that pages [first, first+count) of the file have blocks, so that their write-back
-  // cannot want for space. no_space; no_memory.
+  // cannot want for space. Each of them is in the cache and pinned, with contents that are about to
+  // become dirty, or has a block already. no_space; no_memory.
   virtual Status reserve_blocks(Inode& inode, u64 first, u64 count) = 0;
   // The file now ends at `bytes`: gives the blocks behind free. The pages behind are gone from the
-  // cache, and Mapping::size_bytes says `bytes` already.
+  // cache, and Mapping::size_bytes says `bytes` already. May be called again when all is done.
   virtual Status truncate(Inode& inode, u64 bytes) = 0;
   // Whether reading the page needs the device: false for holes, which read as zeros.
   // (Pages of holes are filled by read_pages all the same.)

@@ -8,6 +8,7 @@
 namespace spillway {
 
 class FileSystem;
+class InodeCache;
 struct Dentry;
 
 struct FileTime {
@@ -39,9 +40,12 @@ struct InodeAttributes {
 enum class InodeState : u16 {
   dirty = 1 << 0,       // attributes differ from what the file system has: write_inode is due
   busy = 1 << 1,        // being read, written or deleted: nobody may free it meanwhile
-  deleted = 1 << 2,     // no name and no user is left; it goes when its transfers have ended
-  bad = 1 << 3,         // could not be read: every use of it fails with io
+  deleted = 1 << 2,     // no user will find it again; it goes when its transfers have ended
+  bad = 1 << 3,         // makes no sense (the file system says so): every use of it fails with io
   referenced = 1 << 4,  // looked up while unused: its next scan spares it
+  // It got shorter, and FileSystem::truncate has not given the blocks behind the end free yet. It
+  // must not grow before that: the blocks hold what was cut off.
+  truncating = 1 << 5,
 };
 
 struct Inode {
@@ -61,6 +65,7 @@ struct Inode {
   u64 fs_data[6] = {};
 
   // InodeCache's.
+  InodeCache* cache = nullptr;
   Inode* hash_next = nullptr;
   Inode* prev = nullptr;  // in-use, unused or dirty list
   Inode* next = nullptr;
@@ -73,6 +78,10 @@ struct Inode {
   bool is_regular() const { return type() == kModeRegular; }
   bool is_symlink() const { return type() == kModeSymlink; }
 };
+
+// The inode differs from what is stored: FileSystem::write_inode is due. For file systems and
+// whoever changes attributes or the size. One that is dirty already keeps its time.
+void mark_inode_dirty(Inode& inode);
 
 inline Inode& inode_of(const Mapping& mapping) { return *static_cast<Inode*>(mapping.host); }
 
