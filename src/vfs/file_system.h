@@ -54,7 +54,7 @@ struct NewInode {
   u32 uid = 0;
   u32 gid = 0;
   u64 rdev = 0;
-  FileTime now;
+  FileTime now{};
 };
 
 class FileSystem : public Backing {

@@ -31,9 +31,9 @@ struct InodeAttributes {
   u64 rdev = 0;
   u64 sectors = 0;  // of 512 bytes, as st_blocks
   u32 generation = 0;
-  FileTime atime;
-  FileTime mtime;
-  FileTime ctime;
+  FileTime atime{};
+  FileTime mtime{};
+  FileTime ctime{};
 };
 
 // Bits of Inode::state.

@@ -37,7 +37,7 @@ struct VfsStats {
 // What set_attributes changes.
 struct AttributeChange {
   bool mode = false, uid = false, gid = false, atime = false, mtime = false, ctime = false;
-  InodeAttributes to;
+  InodeAttributes to{};
 };
 
 // Where a path ends: the directory, held, and the last name in it, whose bytes are good until the
