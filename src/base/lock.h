@@ -13,6 +13,7 @@ namespace spillway {
 
 // The lock order, outermost first. There is no rank "none".
 enum class Rank : u8 {
+  slab = 5,   // lists and counts of one object cache
   pcp = 10,   // one CPU's list of free frames
   zone = 20,  // buddy lists and counts of a zone
   leaf = 200  // protects one index or counter; nothing is taken inside
@@ -38,6 +39,8 @@ class SPW_CAPABILITY("spinlock") SpinLock {
  private:
   template <Rank>
   friend class Guard;
+  template <Rank>
+  friend class GuardIf;
 
   void lock() SPW_ACQUIRE() {
     detail::lock_check_acquire(R);
@@ -64,6 +67,25 @@ class SPW_SCOPED_CAPABILITY Guard {
 
  private:
   SpinLock<R>& lock_;
+};
+
+// For a structure that is either used under its owner's lock or has one of its own. The analysis
+// takes the lock as held in both cases.
+template <Rank R>
+class SPW_SCOPED_CAPABILITY GuardIf {
+ public:
+  GuardIf(bool own, SpinLock<R>& lock) SPW_ACQUIRE(lock) SPW_NO_THREAD_SAFETY
+      : lock_(own ? &lock : nullptr) {
+    if (lock_ != nullptr) lock_->lock();
+  }
+  ~GuardIf() SPW_RELEASE() SPW_NO_THREAD_SAFETY {
+    if (lock_ != nullptr) lock_->unlock();
+  }
+  GuardIf(const GuardIf&) = delete;
+  GuardIf& operator=(const GuardIf&) = delete;
+
+ private:
+  SpinLock<R>* lock_;
 };
 
 }  // namespace spillway

@@ -130,7 +130,7 @@ Result<Pfn> PageAllocator::alloc(u32 order, AllocFlags flags) {
       }
       return pfn;
     }
-    if (reclaimer_decides_) return pfn;
+    if (reclaimer_decides_ || flags.atomic) return pfn;
     if (in_reclaim_ || flags.memalloc) {
       // The reserve is used up: only the budget can help, never reclaim inside reclaim.
       if (grow(kGrowBatch) > 0) continue;

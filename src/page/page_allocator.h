@@ -7,7 +7,8 @@
 // itself and callers with AllocFlags::memalloc (I35, I37).
 //
 // Thread safety: free(), alloc_run() and the CPU lists have locks of their own. alloc() may grow
-// the zone or reclaim when it runs short, so it needs the engine lock, as all that says so.
+// the zone or reclaim when it runs short, so it needs the engine lock, as all that says so; with
+// AllocFlags::atomic it does neither.
 #pragma once
 
 #include "base/lock.h"

@@ -11,10 +11,14 @@ struct AllocFlags {
   bool may_reclaim = false;  // may evict pages; needs the engine lock
   bool memalloc = false;     // may use the reserve under the min watermark (PF_MEMALLOC)
   bool zero = false;         // the frame's bytes must read as zero
+  // GFP_ATOMIC: only what is free now above the min watermark. Neither grows the zone nor reclaims,
+  // so it needs no engine lock (unless a policy decides about frames, which always does).
+  bool atomic = false;
 };
 inline constexpr AllocFlags kAllocUser{.may_reclaim = true};
 inline constexpr AllocFlags kAllocUserZero{.may_reclaim = true, .zero = true};
 inline constexpr AllocFlags kAllocKernel{.may_reclaim = true};
+inline constexpr AllocFlags kAllocAtomic{.atomic = true};
 inline constexpr AllocFlags kAllocReclaim{.memalloc = true};
 
 enum class ReclaimOutcome : u8 {

@@ -40,7 +40,8 @@ class CountingReclaimer : public FakeReclaimer {
 struct CacheBed : PageBed {
   explicit CacheBed(const SimConfig& config) : PageBed(config) {
     allocator.set_reclaimer(policy);
-    cache.init(sim.machine(), allocator, frames, observer);
+    slabs.init(allocator, frames, sim.machine().frames);
+    cache.init(slabs, allocator, frames, observer);
     cache.set_reclaimer(policy);
     grow_all();
   }
@@ -64,6 +65,7 @@ struct CacheBed : PageBed {
   }
 
   CountingReclaimer policy{allocator};
+  SlabChain slabs;
   PageCache cache;
 };
 

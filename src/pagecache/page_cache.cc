@@ -2,12 +2,14 @@
 
 namespace spillway {
 
-void PageCache::init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
+void PageCache::init(SlabChain& slabs, PageAllocator& allocator, FrameTable& frames,
                      const Observer& observer) {
   allocator_ = &allocator;
   frames_ = &frames;
   observer_ = &observer;
-  nodes_.init(allocator, frames, machine.frames, "radix_tree_node", RadixTree::node_bytes());
+  const Status status =
+      nodes_.init(slabs, KmemCacheConfig::core("radix_tree_node", RadixTree::node_bytes()));
+  SPW_ASSERT(status.ok());
 }
 
 void PageCache::adopt(Mapping& mapping) {

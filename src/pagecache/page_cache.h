@@ -38,7 +38,7 @@ class PageCache {
   // For start_read: all pages are read ahead, nobody waits. No file has so large an index.
   static constexpr u32 kNobodyWants = ~u32{0};
 
-  void init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
+  void init(SlabChain& slabs, PageAllocator& allocator, FrameTable& frames,
             const Observer& observer);
   void set_reclaimer(Reclaimer& reclaimer) { reclaimer_ = &reclaimer; }
 
@@ -101,9 +101,6 @@ class PageCache {
   // with each swap slot that goes.
   Status truncate(Mapping& mapping, u32 first, void (*freed_slot)(void*, SlotId), void* context);
 
-  // Gives tree nodes kept in reserve back.
-  void shrink_nodes() { (void)nodes_.shrink(); }
-
   // A Backing's transfer of one page ended.
   void read_done(Pfn pfn, Status status);
   void write_done(Pfn pfn, Status status);
@@ -114,7 +111,7 @@ class PageCache {
   u64 writeback() const { return writeback_; }
   u64 reading() const { return reading_; }
   u64 shmem_pages() const { return shmem_pages_; }
-  const ObjectCache& nodes() const { return nodes_; }
+  const KmemCache& nodes() const { return nodes_; }
   u64 mappings() const { return mappings_; }
 
   // O(tree): tree, page descriptors and nr_* of one mapping agree.
@@ -142,7 +139,7 @@ class PageCache {
   FrameTable* frames_ = nullptr;
   const Observer* observer_ = nullptr;
   Reclaimer* reclaimer_ = nullptr;
-  ObjectCache nodes_;
+  KmemCache nodes_;
   u32 next_id_ = 1;
   u64 pages_ = 0;
   u64 dirty_ = 0;

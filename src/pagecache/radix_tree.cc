@@ -76,7 +76,7 @@ void RadixTree::insert(RadixNode** reserve, u32 index, u64 value) {
   node->bits[RadixNode::kPresent] |= bit_of(digit(index, 0));
 }
 
-Status RadixTree::store(ObjectCache& nodes, u32 index, u64 value, AllocFlags flags) {
+Status RadixTree::store(KmemCache& nodes, u32 index, u64 value, AllocFlags flags) {
   if (value == 0) {
     erase(nodes, index);
     return kOk;
@@ -104,7 +104,7 @@ Status RadixTree::store(ObjectCache& nodes, u32 index, u64 value, AllocFlags fla
   return status;
 }
 
-void RadixTree::erase(ObjectCache& nodes, u32 index) {
+void RadixTree::erase(KmemCache& nodes, u32 index) {
   RadixNode* path[kLevelsMax];
   if (!walk(index, path)) return;
   for (u32 tag = 0; tag < kTags; ++tag) clear_tag(index, tag);

@@ -12,7 +12,7 @@
 // Cost: O(log64 n). Thread safety: the engine lock.
 #pragma once
 
-#include "slab/object_cache.h"
+#include "slab/slab_chain.h"
 
 namespace spillway {
 
@@ -34,9 +34,9 @@ class RadixTree {
   u64 find(u32 index) const;
   // Stores `value` (0 removes, and then never fails). no_memory or wait: nothing changed. A new
   // value replaces the old one and keeps its tags.
-  Status store(ObjectCache& nodes, u32 index, u64 value, AllocFlags flags);
+  Status store(KmemCache& nodes, u32 index, u64 value, AllocFlags flags);
   // As store(…, 0).
-  void erase(ObjectCache& nodes, u32 index);
+  void erase(KmemCache& nodes, u32 index);
 
   void set_tag(u32 index, u32 tag);
   void clear_tag(u32 index, u32 tag);

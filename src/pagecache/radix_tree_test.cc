@@ -25,8 +25,9 @@ class RadixTreeTest : public ::testing::Test {
  protected:
   RadixTreeTest() {
     bed_.grow_all();
-    nodes_.init(bed_.allocator, bed_.frames, bed_.sim.machine().frames, "radix nodes",
-                RadixTree::node_bytes());
+    slabs_.init(bed_.allocator, bed_.frames, bed_.sim.machine().frames);
+    EXPECT_TRUE(
+        nodes_.init(slabs_, KmemCacheConfig::core("radix nodes", RadixTree::node_bytes())).ok());
   }
   void store(u32 index, u64 value) {
     ASSERT_TRUE(tree_.store(nodes_, index, value, kAllocKernel).ok());
@@ -90,7 +91,8 @@ class RadixTreeTest : public ::testing::Test {
   }
 
   PageBed bed_{2048};
-  ObjectCache nodes_;
+  SlabChain slabs_;
+  KmemCache nodes_;
   RadixTree tree_;
   Model model_;
 };
@@ -233,7 +235,7 @@ class TreeReclaimer final : public FakeReclaimer {
 };
 
 RadixTree* shrinking_tree = nullptr;
-ObjectCache* shrinking_nodes = nullptr;
+KmemCache* shrinking_nodes = nullptr;
 
 TEST_F(RadixTreeTest, the_tree_may_shrink_while_a_store_reserves) {
   std::vector<Pfn> frames;

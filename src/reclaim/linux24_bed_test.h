@@ -25,9 +25,10 @@ struct Linux24Bed : SwapBed, FaultSink {
   explicit Linux24Bed(const SimConfig& config) : SwapBed(config) {
     allocator.set_reclaimer(policy);
     allocator.set_marks({PageCount(10), PageCount(20), PageCount(30)});
-    areas.init(allocator, frames, machine().frames, "area", sizeof(Area));
-    rmap.init(allocator, frames, machine().frames);
-    cache.init(machine(), allocator, frames, observer);
+    slabs.init(allocator, frames, machine().frames);
+    EXPECT_TRUE(areas.init(slabs, KmemCacheConfig::core("area", sizeof(Area))).ok());
+    rmap.init(slabs, frames);
+    cache.init(slabs, allocator, frames, observer);
     cache.set_reclaimer(policy);
     EXPECT_TRUE(swap.init(machine(), allocator, frames, observer, PageCount(0), 1 << 16).ok());
     EXPECT_TRUE(spaces.init(mm).ok());
@@ -181,7 +182,8 @@ struct Linux24Bed : SwapBed, FaultSink {
     return sim.mmu().mirror_difference();
   }
 
-  ObjectCache areas;
+  SlabChain slabs;
+  KmemCache areas;
   Rmap rmap;
   PageCache cache;
   Commit commit;

@@ -22,9 +22,10 @@ class ReclaimTest : public ::testing::TestWithParam<bool>, protected FaultSink {
   struct World : SwapBed {
     World(const SimConfig& config, u64 pool) : SwapBed(config) {
       allocator.set_reclaimer(reclaim);
-      areas.init(allocator, frames, machine().frames, "area", sizeof(Area));
-      rmap.init(allocator, frames, machine().frames);
-      cache.init(machine(), allocator, frames, observer);
+      slabs.init(allocator, frames, machine().frames);
+      EXPECT_TRUE(areas.init(slabs, KmemCacheConfig::core("area", sizeof(Area))).ok());
+      rmap.init(slabs, frames);
+      cache.init(slabs, allocator, frames, observer);
       cache.set_reclaimer(reclaim);
       EXPECT_TRUE(swap.init(machine(), allocator, frames, observer, PageCount(pool), 1 << 16).ok());
       EXPECT_TRUE(spaces.init(mm).ok());
@@ -35,7 +36,8 @@ class ReclaimTest : public ::testing::TestWithParam<bool>, protected FaultSink {
       swap.set_swap_in_sink(fault);
       space = &spaces.at(spaces.create(kSpaceRange, PageCount(0)).value());
     }
-    ObjectCache areas;
+    SlabChain slabs;
+    KmemCache areas;
     Rmap rmap;
     PageCache cache;
     Commit commit;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "pagecache/page_cache.h"
-#include "slab/object_cache.h"
+#include "slab/slab_chain.h"
 #include "space/commit.h"
 #include "space/rmap.h"
 #include "swap/swap.h"
@@ -18,7 +18,7 @@ struct MmContext {
   Swap& swap;
   Reclaimer& reclaimer;
   const Observer& observer;
-  ObjectCache& areas;
+  KmemCache& areas;
   Rmap& rmap;
   PageCache& cache;
   Commit& commit;

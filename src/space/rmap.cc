@@ -8,9 +8,10 @@ constexpr u32 kKeep = 4;
 
 }  // namespace
 
-void Rmap::init(PageAllocator& allocator, FrameTable& frames, Frames& memory) {
+void Rmap::init(SlabChain& slabs, FrameTable& frames) {
   frames_ = &frames;
-  nodes_.init(allocator, frames, memory, "rmap", sizeof(Node));
+  const Status status = nodes_.init(slabs, KmemCacheConfig::core("rmap", sizeof(Node)));
+  SPW_ASSERT(status.ok());
 }
 
 Status Rmap::reserve(u32 nodes) {

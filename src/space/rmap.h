@@ -7,7 +7,7 @@
 // fails. Cost: add O(1), remove O(places). Thread safety: the engine lock.
 #pragma once
 
-#include "slab/object_cache.h"
+#include "slab/slab_chain.h"
 
 namespace spillway {
 
@@ -22,7 +22,7 @@ class Rmap {
   // 62 bytes of places beside the link: two nodes to a cache line pair, 64 to a frame.
   static constexpr u32 kPlaces = 7;
 
-  void init(PageAllocator& allocator, FrameTable& frames, Frames& memory);
+  void init(SlabChain& slabs, FrameTable& frames);
 
   // Makes sure that the next `nodes` nodes can be had. no_memory or wait.
   Status reserve(u32 nodes);
@@ -61,7 +61,7 @@ class Rmap {
   // Some place of the page; only if it has one.
   RmapPlace first(Pfn pfn) const;
 
-  const ObjectCache& nodes() const { return nodes_; }
+  const KmemCache& nodes() const { return nodes_; }
 
  private:
   // Only the first node of a chain may have empty places: it holds mapcount mod kPlaces.
@@ -81,7 +81,7 @@ class Rmap {
   void give_node(Node* node);
 
   FrameTable* frames_ = nullptr;
-  ObjectCache nodes_;
+  KmemCache nodes_;
   Node* reserve_ = nullptr;
   u32 reserved_ = 0;
 };

@@ -26,8 +26,10 @@ Places places_of(const Rmap& rmap, Pfn pfn) {
 TEST(Rmap, random_additions_moves_and_removals_equal_a_set) {
   PageBed bed(256);
   bed.grow_all();
+  SlabChain slabs;
+  slabs.init(bed.allocator, bed.frames, bed.sim.machine().frames);
   Rmap rmap;
-  rmap.init(bed.allocator, bed.frames, bed.sim.machine().frames);
+  rmap.init(slabs, bed.frames);
   const Pfn pfn = bed.allocator.alloc(0, kAllocReclaim).value();
   Prng prng(7);
   Places model;

@@ -55,9 +55,10 @@ class SpaceReclaimer final : public FakeReclaimer {
 struct SpaceBed : SwapBed {
   explicit SpaceBed(const SimConfig& config, u64 pool = 512) : SwapBed(config) {
     allocator.set_reclaimer(ageing);
-    areas.init(allocator, frames, machine().frames, "area", sizeof(Area));
-    rmap.init(allocator, frames, machine().frames);
-    cache.init(machine(), allocator, frames, observer);
+    slabs.init(allocator, frames, machine().frames);
+    EXPECT_TRUE(areas.init(slabs, KmemCacheConfig::core("area", sizeof(Area))).ok());
+    rmap.init(slabs, frames);
+    cache.init(slabs, allocator, frames, observer);
     cache.set_reclaimer(ageing);
     swap.set_reclaimer(ageing);
     EXPECT_TRUE(swap.init(machine(), allocator, frames, observer, PageCount(pool), 1 << 16).ok());
@@ -150,7 +151,8 @@ struct SpaceBed : SwapBed {
   }
 
   SpaceReclaimer ageing{allocator};
-  ObjectCache areas;
+  SlabChain slabs;
+  KmemCache areas;
   Rmap rmap;
   PageCache cache;
   Commit commit;

@@ -63,8 +63,9 @@ AuditReport SystemImpl::audit_owners() {
   u64 tables = 0;
   spaces.for_each([&](AddressSpace& space) { tables += space.table().tables(); });
   if (tables != owner(PageOwner::table)) return bad("tables", tables, owner(PageOwner::table));
-  const u64 slabs = areas.slabs() + rmap.nodes().slabs() + cache.nodes().slabs();
-  if (slabs != owner(PageOwner::slab)) return bad("slabs", slabs, owner(PageOwner::slab));
+  if (slabs.frames() != owner(PageOwner::slab)) {
+    return bad("slabs", slabs.frames(), owner(PageOwner::slab));
+  }
   if (swap.meta_frames() != owner(PageOwner::swap_meta)) return bad("slot chunks");
   if (owner(PageOwner::pool) < swap.pool().frames_used().v) return bad("pool frames");
   const u64 cached = owner(PageOwner::file) + owner(PageOwner::shmem);
@@ -221,9 +222,7 @@ AuditReport SystemImpl::audit() {
   if (!report.ok) return report;
   if (!allocator.validate()) return bad("I5 buddy");
   if (!reclaim.validate()) return bad("I3 queues");
-  if (!areas.validate() || !rmap.nodes().validate() || !cache.nodes().validate()) {
-    return bad("I27 object caches");
-  }
+  if (!slabs.validate()) return bad("I27 object caches");
   if (!swap.validate()) return bad("swap contents");
   return kGood;
 }

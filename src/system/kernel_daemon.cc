@@ -66,8 +66,7 @@ bool Kernel::wanted(Daemon daemon) const {
 
 void Kernel::drop_slabs() {
   impl_.sys.rmap.shrink();
-  impl_.sys.cache.shrink_nodes();
-  (void)impl_.sys.areas.shrink();
+  (void)impl_.sys.slabs.shrink_all();
   impl_.sys.allocator.drain_pcp();
 }
 

@@ -5,6 +5,7 @@
 
 #include "machine/pte.h"
 #include "page/page.h"
+#include "slab/slab.h"
 
 namespace spillway {
 
@@ -110,12 +111,7 @@ struct ShmView {
 };
 
 // A line of slabinfo.
-struct SlabView {
-  const char* name;
-  u64 objects_active;
-  u64 slabs;
-  u32 objects_per_slab;
-};
+using SlabView = SlabInfo;
 
 // /proc/meminfo, in pages.
 struct MemInfo {

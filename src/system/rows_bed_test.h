@@ -141,7 +141,8 @@ class RowsBed : public KernelBed {
     SlabView slabs[8];
     const u32 count = kernel().slabs(slabs, 8);
     for (u32 i = 0; i < count; ++i) {
-      out << "\n" << slabs[i].name << " " << slabs[i].objects_active << " in " << slabs[i].slabs;
+      out << "\n"
+          << slabs[i].name << " " << slabs[i].objects_active << " in " << slabs[i].slabs_total;
     }
     const MemInfo m = kernel().meminfo();
     out << "\nfree " << m.mem_free << " reserved " << m.reserved << " cached " << m.cached

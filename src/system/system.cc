@@ -78,8 +78,9 @@ Status SystemImpl::boot() {
   if (config.watermark_high.v != 0) {
     allocator.set_marks({config.watermark_min, config.watermark_low, config.watermark_high});
   }
-  areas.init(allocator, frames, machine.frames, "area", sizeof(Area));
-  rmap.init(allocator, frames, machine.frames);
+  slabs.init(allocator, frames, machine.frames);
+  SPW_TRY(areas.init(slabs, KmemCacheConfig::core("area", sizeof(Area))));
+  rmap.init(slabs, frames);
   commit.set(CommitMode::heuristic, config.commit_max);
   // A disk without a pool still needs segments to collect pages in before they are written.
   if (machine.swap_device != nullptr && config.pool_max.v < kPoolMinWithDisk) {
@@ -88,7 +89,7 @@ Status SystemImpl::boot() {
   SPW_TRY(swap.init(machine, allocator, frames, observer, config.pool_max, config.slots_max));
   swap.set_swap_in_sink(fault);
   swap.set_reclaimer(reclaim);
-  cache.init(machine, allocator, frames, observer);
+  cache.init(slabs, allocator, frames, observer);
   cache.set_reclaimer(reclaim);
   SPW_TRY(spaces.init(mm));
   pageout.init(mm);
@@ -330,7 +331,7 @@ Snapshot System::snapshot() const {
   out.frames_online = s.allocator.online().v;
   out.frames_free = s.allocator.free_pages().v;
   out.frames_reserved = s.allocator.reserved().v;
-  out.frames_kernel = s.areas.slabs() + s.rmap.nodes().slabs() + s.cache.nodes().slabs();
+  out.frames_kernel = s.slabs.frames();
   out.frames_pool = s.swap.pool().frames_used().v;
   out.frames_swap_meta = s.swap.meta_frames();
   out.probation = queue(PageQueue::probation);

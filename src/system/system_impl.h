@@ -29,7 +29,8 @@ class SystemImpl {
   Observer observer;
   FrameTable frames;
   PageAllocator allocator;
-  ObjectCache areas;
+  SlabChain slabs;
+  KmemCache areas;
   Rmap rmap;
   PageCache cache;
   Commit commit;

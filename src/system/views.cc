@@ -243,9 +243,8 @@ u64 Kernel::free_blocks(u32 order) const {
 u32 Kernel::slabs(SlabView* out, u32 max) const {
   const SystemImpl& sys = impl_.sys;
   u32 count = 0;
-  for (const ObjectCache* c : {&sys.areas, &sys.rmap.nodes(), &sys.cache.nodes()}) {
-    if (count < max)
-      out[count] = {c->name(), c->objects_active(), c->slabs(), c->objects_per_slab()};
+  for (const KmemCache* c = sys.slabs.first(); c != nullptr; c = SlabChain::next(*c)) {
+    if (count < max) out[count] = c->info();
     ++count;
   }
   return count;
@@ -272,7 +271,7 @@ MemInfo Kernel::meminfo() const {
   m.dirty = sys.cache.dirty();
   m.writeback = sys.cache.writeback();
   m.shmem = sys.cache.shmem_pages();
-  m.slab = sys.areas.slabs() + sys.rmap.nodes().slabs() + sys.cache.nodes().slabs();
+  m.slab = sys.slabs.frames();
   m.swap_meta = sys.swap.meta_frames();
   m.pool = sys.swap.pool().frames_used().v;
   m.swap_total = sys.swap.areas().total_pages().v;

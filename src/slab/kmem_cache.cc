@@ -1,0 +1,197 @@
+// The ways of an object: magazine, slab, and back. Growing and giving back: kmem_cache_slabs.cc.
+#include "slab/kmem_cache.h"
+
+#include <cstring>
+
+namespace spillway {
+
+Result<void*> KmemCache::alloc_slow(AllocFlags flags, u32 slot) {
+  void* object = take(slot);
+  while (object == nullptr) {
+    const Status grown = grow(flags);
+    // Even where it failed: reclaim may have freed objects of this cache. Where it did not, others
+    // may have taken all of the new slab.
+    object = take(slot);
+    if (object == nullptr && !grown.ok()) {
+      GuardIf guard(own_lock_, lock_);
+      ++errors_;
+      return grown.error();
+    }
+  }
+  prepare(object, flags, limit_ != 0);
+  return object;
+}
+
+void* KmemCache::take(u32 slot) {
+  if (limit_ != 0) {
+    Magazine& m = magazine(slot);
+    if (void* object = pop(m)) return object;
+    return refill(m) == 0 ? nullptr : pop(m);
+  }
+  GuardIf guard(own_lock_, lock_);
+  void* object = nullptr;
+  allocs_direct_ += take_batch(&object, 1);
+  return object;
+}
+
+u32 KmemCache::refill(Magazine& m) {
+  if (m.limit.load(std::memory_order_relaxed) == 0) {
+    m.limit.store(limit_, std::memory_order_relaxed);
+  }
+  GuardIf guard(own_lock_, lock_);
+  const u32 got = take_batch(m.entries(), batch_);
+  m.word.store(m.word.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);
+  return got;
+}
+
+u32 KmemCache::take_batch(void** out, u32 want) {
+  const u16 state = limit_ != 0 && config_.check != SlabCheck::none ? Slab::kCached : Slab::kTaken;
+  u32 got = 0;
+  while (got < want) {
+    const bool fresh = partial_.head == Pfn::kNone;
+    const Pfn first(fresh ? empty_.head : partial_.head);
+    if (!first.valid()) break;
+    Slab& slab = *descriptor((*frames_)[first]);
+    SPW_ASSERT_LT(slab.in_use, layout_.objects);
+    u16* const stack = slab.stack();
+    u16* const states = slab.state();
+    u32 at = slab.in_use;
+    for (; at < layout_.objects && got < want; ++at) {
+      const u32 index = stack[at];
+      SPW_ASSERT_LT(index, layout_.objects);
+      states[index] = state;
+      out[got++] = object_at(slab, index);
+    }
+    slab.in_use = static_cast<u16>(at);
+    if (fresh) {
+      unlink(empty_, first);
+      empty_count_.store(slabs_empty() - 1, std::memory_order_relaxed);
+      link_first(list_for(slab), first);
+    } else if (at == layout_.objects) {
+      unlink(partial_, first);
+      link_first(full_, first);
+    }
+  }
+  const u64 in_use = in_use_.load(std::memory_order_relaxed) + got;
+  in_use_.store(in_use, std::memory_order_relaxed);
+  if (in_use > high_mark_) high_mark_ = in_use;
+  return got;
+}
+
+void KmemCache::free_slow(void* object, u32 slot) {
+  if (config_.check != SlabCheck::none) check_free(object);
+  if (limit_ != 0) {
+    Magazine& m = magazine(slot);
+    if (push(m, object)) return;
+    if (m.limit.load(std::memory_order_relaxed) == 0) {
+      m.limit.store(limit_, std::memory_order_relaxed);
+      flush(m, m.avail());
+    } else {
+      flush(m, batch_);
+    }
+    const bool pushed = push(m, object);
+    if (pushed) return;
+    // Asked for the objects again just now.
+  }
+  Pfn dead;
+  {
+    GuardIf guard(own_lock_, lock_);
+    put_checked(object);
+    in_use_.store(in_use_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    dead = take_surplus();
+  }
+  (void)release(dead);
+}
+
+void KmemCache::flush(Magazine& m, u32 count) {
+  const u64 word = m.word.load(std::memory_order_relaxed);
+  const u32 avail = static_cast<u32>(word & Magazine::kAvail);
+  SPW_ASSERT_LE(count, avail);
+  if (count == 0) return;
+  Pfn dead;
+  {
+    GuardIf guard(own_lock_, lock_);
+    // Up to the top, so that a slab's stack hands out what the magazine would have: newest first.
+    Slab* slab = nullptr;
+    const u8* start = nullptr;
+    for (u32 i = 0; i < count; ++i) {
+      void* const object = m.entries()[avail - count + i];
+      const u64 delta = static_cast<u64>(static_cast<u8*>(object) - start);
+      u32 index = 0;
+      if (slab != nullptr && delta < u64{layout_.objects} * layout_.stride) {
+        index = static_cast<u32>((delta * reciprocal_) >> 40);
+        if (u64{index} * layout_.stride != delta) {
+          slab_bug("pointer into the middle", name(), object);
+        }
+      } else {
+        slab = &locate(object, &index);
+        start = object_at(*slab, 0);
+      }
+      put(*slab, index);
+    }
+    in_use_.store(in_use_.load(std::memory_order_relaxed) - count, std::memory_order_relaxed);
+    m.word.store(word - count, std::memory_order_relaxed);
+    dead = take_surplus();
+  }
+  (void)release(dead);
+}
+
+void KmemCache::put_checked(void* object) {
+  u32 index = 0;
+  Slab& slab = locate(object, &index);
+  put(slab, index);
+}
+
+void KmemCache::put(Slab& slab, u32 index) {
+  u16& state = slab.state()[index];
+  if (state == Slab::kFree) [[unlikely]]
+    slab_bug("double free", name(), object_at(slab, index));
+  SPW_ASSERT_LT(0, slab.in_use);
+  state = Slab::kFree;
+  const u16 was = slab.in_use--;
+  slab.stack()[was - 1] = static_cast<u16>(index);
+  if (was == layout_.objects) {
+    unlink(full_, Pfn(slab.first));
+    if (was != 1) link_first(partial_, Pfn(slab.first));
+  } else if (was == 1) {
+    unlink(partial_, Pfn(slab.first));
+  }
+  if (was == 1) {
+    link_last(empty_, Pfn(slab.first));
+    empty_count_.store(slabs_empty() + 1, std::memory_order_relaxed);
+  }
+}
+
+void KmemCache::drain(u32 slot) {
+  if (limit_ == 0) return;
+  Magazine& m = magazine(slot);
+  m.limit.store(limit_, std::memory_order_relaxed);
+  flush(m, m.avail());
+}
+
+void KmemCache::request_drain() {
+  for (u32 slot = 0; limit_ != 0 && slot < slots_; ++slot) {
+    magazine(slot).limit.store(0, std::memory_order_relaxed);
+  }
+}
+
+u32 KmemCache::shrink(OwnedSlots owned) {
+  if (owned == OwnedSlots::none && config_.locking == SlabLocking::own) {
+    request_drain();
+  } else {
+    for (u32 slot = 0; slot < slots_; ++slot) drain(slot);
+  }
+  return release_empty(slabs_empty());
+}
+
+u64 KmemCache::objects_cached() const {
+  u64 sum = 0;
+  for (u32 slot = 0; limit_ != 0 && slot < slots_; ++slot) sum += magazine(slot).avail();
+  return sum;
+}
+
+u64 KmemCache::frames() const {
+  return (slabs() << layout_.order) + (limit_ != 0 ? u64{1} << magazine_order_ : 0);
+}
+
+}  // namespace spillway

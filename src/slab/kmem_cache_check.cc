@@ -1,0 +1,235 @@
+// What a cache notices about its objects, and what it tells about it
+#include <cstring>
+
+#include "base/hash.h"
+#include "base/prng.h"
+#include "slab/kmem_cache.h"
+
+namespace spillway {
+namespace {
+
+constexpr u64 kFingerprintSeed = 0x510bULL;
+
+struct RedZone {
+  u32 word;
+  u32 check;  // taken: the word's complement; free, with a ctor: what the object looked like
+};
+
+void put_red(u8* at, u32 word, u32 check) {
+  const RedZone zone{word, check};
+  std::memcpy(at, &zone, sizeof zone);
+}
+
+bool is_red(const u8* at, u32 word, u32 check) {
+  RedZone zone;
+  std::memcpy(&zone, at, sizeof zone);
+  return zone.word == word && zone.check == check;
+}
+
+bool all_bytes(const u8* from, const u8* to, u8 byte) {
+  for (; from < to; ++from) {
+    if (*from != byte) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Slab* KmemCache::slab_of(const FrameTable& frames, const Frames& memory, const void* object) {
+  const u64 delta = reinterpret_cast<u64>(object) - reinterpret_cast<u64>(memory.bytes(Pfn(0)));
+  if (delta >= memory.count().bytes()) return nullptr;
+  const Page& page = frames[Pfn(static_cast<u32>(delta >> kPageShift))];
+  return page.owner == PageOwner::slab ? descriptor(page) : nullptr;
+}
+
+bool KmemCache::try_locate(const void* object, Slab** slab, u32* index) const {
+  *slab = slab_of(*frames_, *memory_, object);
+  if (*slab == nullptr || (*slab)->cache != this) return false;
+  const u64 delta = reinterpret_cast<u64>(object) - reinterpret_cast<u64>(object_at(**slab, 0));
+  if (delta >= kObjectSizeMax) return false;
+  // Exact: delta and stride are at most 2^17, so the error stays below 2^-6 of an object.
+  const u64 at = (delta * reciprocal_) >> 40;
+  *index = static_cast<u32>(at);
+  return at * layout_.stride == delta && at < layout_.objects;
+}
+
+Slab& KmemCache::locate(const void* object, u32* index) const {
+  Slab* slab = nullptr;
+  if (!try_locate(object, &slab, index)) [[unlikely]] {
+    slab_bug(slab == nullptr       ? "foreign pointer"
+             : slab->cache != this ? "object of another cache"
+                                   : "pointer into the middle",
+             name(), object);
+  }
+  return *slab;
+}
+
+// A free at level sanity or full.
+void KmemCache::check_free(void* object) {
+  u32 index = 0;
+  Slab& slab = locate(object, &index);
+  u16& state = slab.state()[index];
+  if (state != Slab::kTaken) slab_bug("double free", name(), object);
+  if (config_.check == SlabCheck::full) {
+    u8* bytes = static_cast<u8*>(object);
+    if (const char* wrong = damage(bytes, true)) slab_bug(wrong, name(), object);
+    dress(bytes, false);
+  }
+  if (limit_ != 0) state = Slab::kCached;
+}
+
+void KmemCache::prepare(void* object, AllocFlags flags, bool from_magazine) {
+  u8* bytes = static_cast<u8*>(object);
+  if (config_.check != SlabCheck::none && from_magazine) {
+    u32 index = 0;
+    Slab& slab = locate(object, &index);
+    SPW_ASSERT_EQ(slab.state()[index], u16{Slab::kCached});
+    slab.state()[index] = Slab::kTaken;
+  }
+  if (config_.check == SlabCheck::full) {
+    if (const char* wrong = damage(bytes, false)) slab_bug(wrong, name(), object);
+    dress(bytes, true);
+  }
+  if (config_.zero || flags.zero) {
+    SPW_ASSERT(config_.ctor == nullptr);
+    std::memset(bytes, 0, config_.size);
+  }
+}
+
+u32 KmemCache::fingerprint(const u8* object) const {
+  return config_.ctor == nullptr
+             ? 0
+             : static_cast<u32>(checksum64(object, config_.size, kFingerprintSeed));
+}
+
+void KmemCache::dress(u8* object, bool taken) const {
+  const u32 word = taken ? kRedTaken : kRedFree;
+  if (!taken && config_.ctor == nullptr) {
+    std::memset(object, kPoison, config_.size - 1);
+    object[config_.size - 1] = kPoisonEnd;
+  }
+  put_red(object - sizeof(RedZone), word, taken ? ~word : fingerprint(object));
+  put_red(object + layout_.after, word, ~word);
+}
+
+const char* KmemCache::damage(const u8* object, bool taken) const {
+  const u32 word = taken ? kRedTaken : kRedFree;
+  const u8* end = object + config_.size;
+  if (!all_bytes(end, object + layout_.after, kPoison) ||
+      !is_red(object + layout_.after, word, ~word)) {
+    return "write past the end";
+  }
+  const u8* red = object - sizeof(RedZone);
+  if (taken || config_.ctor == nullptr) {
+    if (!is_red(red, word, taken ? ~word : 0)) return "write before the object";
+  } else if (!is_red(red, word, fingerprint(object))) {
+    return "write after free, or before the object";
+  }
+  if (!taken && config_.ctor == nullptr &&
+      (!all_bytes(object, end - 1, kPoison) || end[-1] != kPoisonEnd)) {
+    return "write after free";
+  }
+  return nullptr;
+}
+
+SlabInfo KmemCache::info() const {
+  // A view may be taken while others use the cache; the lock makes its counts agree.
+  GuardIf guard(own_lock_, lock_);
+  u64 allocs = allocs_direct_;
+  for (u32 slot = 0; limit_ != 0 && slot < slots_; ++slot) {
+    allocs += magazine(slot).word.load(std::memory_order_relaxed) / Magazine::kServed;
+  }
+  const u64 cached = objects_cached();
+  const u64 active = in_use_.load(std::memory_order_relaxed) - cached;
+  return {.name = name(),
+          .objects_active = active,
+          .objects_cached = cached,
+          .objects_total = slabs() * layout_.objects,
+          .slabs_active = slabs() - slabs_empty(),
+          .slabs_total = slabs(),
+          .object_size = config_.size,
+          .objects_per_slab = layout_.objects,
+          .pages_per_slab = 1U << layout_.order,
+          .limit = limit_,
+          .batch = batch_,
+          .allocs = allocs,
+          .frees = allocs - active,
+          .grown = grown_count_,
+          .reaped = reaped_,
+          .high_mark = high_mark_,
+          .errors = errors_,
+          .frames = frames()};
+}
+
+bool KmemCache::validate_slab(Slab& slab, u64* cached) const {
+  // The stack holds each free object once: as many, and the same sum of their scrambled numbers.
+  u64 free_sum = 0;
+  u64 stack_sum = 0;
+  u32 free_count = 0;
+  for (u32 i = 0; i < layout_.objects; ++i) {
+    const u16 state = slab.state()[i];
+    if (state > Slab::kCached) return false;
+    if (state == Slab::kFree) {
+      ++free_count;
+      free_sum += mix64(i);
+    }
+    if (state == Slab::kCached) ++*cached;
+    if (i >= slab.in_use) {
+      if (slab.stack()[i] >= layout_.objects) return false;
+      stack_sum += mix64(slab.stack()[i]);
+    }
+    if (config_.check == SlabCheck::full &&
+        damage(object_at(slab, i), state == Slab::kTaken) != nullptr) {
+      return false;
+    }
+  }
+  return free_count + slab.in_use == layout_.objects && free_sum == stack_sum;
+}
+
+// `kind`: 0 empty, 1 partial, 2 full.
+bool KmemCache::validate_list(const List& list, u64* slabs, u64* in_use, u64* cached,
+                              u32 kind) const {
+  u32 before = Pfn::kNone;
+  for (u32 at = list.head; at != Pfn::kNone; at = (*frames_)[Pfn(at)].next) {
+    const Page& page = (*frames_)[Pfn(at)];
+    if (page.prev != before || page.owner != PageOwner::slab || ++*slabs > slabs_) return false;
+    before = at;
+    Slab* slab = descriptor(page);
+    if (slab == nullptr || slab->cache != this || slab->first != at) return false;
+    if (slab->objects != layout_.objects || slab->in_use > layout_.objects) return false;
+    const u32 is = slab->in_use == 0 ? 0 : slab->in_use == layout_.objects ? 2 : 1;
+    if (is != kind || !validate_slab(*slab, cached)) return false;
+    for (u32 i = 1; i < (1U << layout_.order); ++i) {
+      const Page& tail = (*frames_)[Pfn(at + i)];
+      if (tail.owner != PageOwner::slab || descriptor(tail) != slab) return false;
+    }
+    *in_use += slab->in_use;
+  }
+  return list.tail == before;
+}
+
+bool KmemCache::validate() const {
+  GuardIf guard(own_lock_, lock_);
+  u64 slabs = 0;
+  u64 in_use = 0;
+  u64 cached = 0;
+  if (!validate_list(empty_, &slabs, &in_use, &cached, 0) || slabs != empty_count_) {
+    return false;
+  }
+  if (!validate_list(partial_, &slabs, &in_use, &cached, 1)) return false;
+  if (!validate_list(full_, &slabs, &in_use, &cached, 2)) return false;
+  if (slabs != slabs_ || in_use != in_use_) return false;
+  const u16 state = config_.check == SlabCheck::none ? Slab::kTaken : Slab::kCached;
+  for (u32 slot = 0; limit_ != 0 && slot < slots_; ++slot) {
+    Magazine& m = magazine(slot);
+    if (m.avail() > limit_) return false;
+    for (u32 i = 0; i < m.avail(); ++i) {
+      Slab* slab = nullptr;
+      u32 index = 0;
+      if (!try_locate(m.entries()[i], &slab, &index) || slab->state()[index] != state) return false;
+    }
+  }
+  return config_.check == SlabCheck::none || cached == objects_cached();
+}
+
+}  // namespace spillway
