@@ -4,6 +4,7 @@ namespace spillway {
 
 void PageCache::init(SlabChain& slabs, PageAllocator& allocator, FrameTable& frames,
                      const Observer& observer) {
+  slabs_ = &slabs;
   allocator_ = &allocator;
   frames_ = &frames;
   observer_ = &observer;

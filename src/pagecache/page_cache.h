@@ -112,6 +112,8 @@ class PageCache {
   u64 reading() const { return reading_; }
   u64 shmem_pages() const { return shmem_pages_; }
   const KmemCache& nodes() const { return nodes_; }
+  // The object caches of this System, for caches that stand on this one.
+  SlabChain& slabs() { return *slabs_; }
   u64 mappings() const { return mappings_; }
 
   // O(tree): tree, page descriptors and nr_* of one mapping agree.
@@ -139,6 +141,7 @@ class PageCache {
   FrameTable* frames_ = nullptr;
   const Observer* observer_ = nullptr;
   Reclaimer* reclaimer_ = nullptr;
+  SlabChain* slabs_ = nullptr;
   KmemCache nodes_;
   u32 next_id_ = 1;
   u64 pages_ = 0;

@@ -11,7 +11,7 @@ Status KmemCache::init(SlabChain& chain, const KmemCacheConfig& config, AllocFla
   SPW_ASSERT(chain_ == nullptr);
   SPW_ASSERT(config.name != nullptr && config.name[0] != '\0');
   SPW_ASSERT_LE(std::strlen(config.name), u64{18});
-  SPW_ASSERT(chain.find(config.name) == nullptr);
+  SPW_ASSERT(config.several || chain.find(config.name) == nullptr);
   SPW_ASSERT(config.size >= 8 && config.size <= kObjectSizeMax);
   SPW_ASSERT(std::has_single_bit(config.align) && config.align <= kPageSize);
   SPW_ASSERT(std::has_single_bit(config.line) && config.line >= 8 && config.line <= kPageSize);

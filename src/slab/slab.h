@@ -42,7 +42,8 @@ struct KmemCacheConfig {
   static constexpr u32 kLimitBySize = ~u32{0};
   static constexpr u32 kKeepAll = ~u32{0};
 
-  const char* name = nullptr;  // at most 18 characters, unique in its chain, outlives the cache
+  const char* name = nullptr;  // at most 18 characters, outlives the cache
+  bool several = false;        // else the name is unique in its chain
   u32 size = 0;                // 8 bytes .. 32 pages
   u32 align = 8;               // a power of two, at most a page
   // Runs once per object when its slab is made. An object is freed in its constructed state.

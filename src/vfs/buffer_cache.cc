@@ -43,7 +43,9 @@ Status BufferCache::init(Machine& machine, PageCache& cache, PageAllocator& allo
     request->next_free = free_requests_;
     free_requests_ = request;
   }
-  heads_.init(allocator, frames, machine.frames, "buffer_head", sizeof(Buffer));
+  KmemCacheConfig heads = KmemCacheConfig::core("buffer_head", sizeof(Buffer));
+  heads.several = true;  // one per device
+  SPW_TRY(heads_.init(cache.slabs(), heads));
   device_ = &device;
   mapping_.size_bytes = device.size().v << kPageShift;
   mapping_.owner = PageOwner::file;

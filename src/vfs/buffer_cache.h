@@ -113,7 +113,7 @@ class BufferCache final : public Backing, public IoSink {
   u64 next_flush_ns() const { return dirty_head_ == nullptr ? ~u64{0} : dirty_head_->flush_ns; }
   BufferCacheStats stats() const;
   const Mapping& mapping() const { return mapping_; }
-  const ObjectCache& heads() const { return heads_; }
+  const KmemCache& heads() const { return heads_; }
   // The buffer of a block, null if it has none; for tests and views.
   const Buffer* find(u64 block) const;
   // O(buffers): the invariants.
@@ -172,7 +172,7 @@ class BufferCache final : public Backing, public IoSink {
   u32 block_shift_ = 0;
   u32 page_blocks_shift_ = 0;
   Mapping mapping_;  // the device's pages
-  ObjectCache heads_;
+  KmemCache heads_;
   Buffer** hash_ = nullptr;  // 2^hash_bits_ chains
   u32 hash_bits_ = 0;
   Buffer* dirty_head_ = nullptr;  // the oldest

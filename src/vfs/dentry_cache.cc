@@ -9,12 +9,13 @@
 namespace spillway {
 
 Status DentryCache::init(Machine& machine, InodeCache& inodes, PageAllocator& allocator,
-                         FrameTable& frames, const Observer& observer, u32 hash_bits) {
+                         const Observer& observer, u32 hash_bits) {
   inodes_ = &inodes;
   allocator_ = &allocator;
   observer_ = &observer;
-  objects_.init(allocator, frames, machine.frames, "dentry_cache", sizeof(Dentry));
-  names_.init(allocator, frames, machine.frames, "dentry_name", Name::kMax + 1);
+  SlabChain& slabs = inodes.slabs();
+  SPW_TRY(objects_.init(slabs, KmemCacheConfig::core("dentry_cache", sizeof(Dentry))));
+  SPW_TRY(names_.init(slabs, KmemCacheConfig::core("dentry_name", Name::kMax + 1)));
   const u64 buckets = u64{1} << hash_bits;
   hash_ = static_cast<Dentry**>(machine.boot.alloc(buckets * sizeof(Dentry*), 64));
   if (hash_ == nullptr) return Error::no_memory;

@@ -29,7 +29,7 @@ class DentryCache final : public Shrinker {
   };
 
   // 2^hash_bits buckets of boot memory. no_memory.
-  Status init(Machine& machine, InodeCache& inodes, PageAllocator& allocator, FrameTable& frames,
+  Status init(Machine& machine, InodeCache& inodes, PageAllocator& allocator,
               const Observer& observer, u32 hash_bits);
 
   // A root for `inode`, of which the caller's reference is taken over. Held.
@@ -70,8 +70,8 @@ class DentryCache final : public Shrinker {
   void shrink_slabs();
 
   Stats stats() const;
-  const ObjectCache& objects() const { return objects_; }
-  const ObjectCache& long_names() const { return names_; }
+  const KmemCache& objects() const { return objects_; }
+  const KmemCache& long_names() const { return names_; }
   // O(dentries): DC1 to DC4.
   bool validate() const;
 
@@ -92,8 +92,8 @@ class DentryCache final : public Shrinker {
   InodeCache* inodes_ = nullptr;
   PageAllocator* allocator_ = nullptr;
   const Observer* observer_ = nullptr;
-  ObjectCache objects_;
-  ObjectCache names_;
+  KmemCache objects_;
+  KmemCache names_;
   Dentry** hash_ = nullptr;
   u32 hash_mask_ = 0;
   Dentry* unused_head_ = nullptr;

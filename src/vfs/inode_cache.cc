@@ -38,12 +38,12 @@ void InodeCache::List::remove(Inode& inode) {
 }
 
 Status InodeCache::init(Machine& machine, PageCache& pages, PageAllocator& allocator,
-                        FrameTable& frames, const Observer& observer, u32 hash_bits) {
+                        const Observer& observer, u32 hash_bits) {
   machine_ = &machine;
   pages_ = &pages;
   allocator_ = &allocator;
   observer_ = &observer;
-  objects_.init(allocator, frames, machine.frames, "inode_cache", sizeof(Inode));
+  SPW_TRY(objects_.init(pages.slabs(), KmemCacheConfig::core("inode_cache", sizeof(Inode))));
   const u64 buckets = u64{1} << hash_bits;
   hash_ = static_cast<Inode**>(machine.boot.alloc(buckets * sizeof(Inode*), 64));
   if (hash_ == nullptr) return Error::no_memory;

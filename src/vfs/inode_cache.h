@@ -37,7 +37,7 @@ class InodeCache final : public Shrinker {
   };
 
   // 2^hash_bits buckets of boot memory. no_memory.
-  Status init(Machine& machine, PageCache& pages, PageAllocator& allocator, FrameTable& frames,
+  Status init(Machine& machine, PageCache& pages, PageAllocator& allocator,
               const Observer& observer, u32 hash_bits);
 
   // The inode, held. One that is not in memory is read. no_entry: no such inode, or it is being
@@ -77,8 +77,9 @@ class InodeCache final : public Shrinker {
   void shrink_slabs() { (void)objects_.shrink(); }
 
   Stats stats() const;
-  const ObjectCache& objects() const { return objects_; }
+  const KmemCache& objects() const { return objects_; }
   PageAllocator& allocator() { return *allocator_; }
+  SlabChain& slabs() { return pages_->slabs(); }
   // Every inode in memory; `visit` must not free any. One that it makes dirty is seen twice.
   template <class Visit>
   void for_each(Visit visit) const {
@@ -115,7 +116,7 @@ class InodeCache final : public Shrinker {
   PageCache* pages_ = nullptr;
   PageAllocator* allocator_ = nullptr;
   const Observer* observer_ = nullptr;
-  ObjectCache objects_;
+  KmemCache objects_;
   Inode** hash_ = nullptr;
   u64 hash_mask_ = 0;
   List in_use_;

@@ -10,8 +10,8 @@ Status Vfs::init(Machine& machine, PageCache& cache, PageAllocator& allocator, F
   frames_ = &frames;
   observer_ = &observer;
   config_ = config;
-  SPW_TRY(inodes_.init(machine, cache, allocator, frames, observer, config.inode_hash_bits));
-  SPW_TRY(dentries_.init(machine, inodes_, allocator, frames, observer, config.dentry_hash_bits));
+  SPW_TRY(inodes_.init(machine, cache, allocator, observer, config.inode_hash_bits));
+  SPW_TRY(dentries_.init(machine, inodes_, allocator, observer, config.dentry_hash_bits));
   path_ = static_cast<char*>(machine.boot.alloc(2 * u64{kPathMax}, 64));
   return path_ != nullptr ? kOk : Status(Error::no_memory);
 }
