@@ -6,15 +6,21 @@
 
 namespace spillway {
 
-Status MemFs::init(Machine& machine, PageCache& cache, PageAllocator& allocator, FrameTable& frames,
+Status MemFs::init(Machine& machine, PageCache& cache, FrameTable& frames,
                    const MemFsLimits& limits) {
   machine_ = &machine;
   cache_ = &cache;
   frames_ = &frames;
   limits_ = limits;
-  nodes_.init(allocator, frames, machine.frames, "ramfs_node", sizeof(Node));
-  entries_.init(allocator, frames, machine.frames, "ramfs_entry", sizeof(Entry));
-  pieces_.init(allocator, frames, machine.frames, "ramfs_link", sizeof(Piece));
+  KmemCacheConfig config = KmemCacheConfig::core("ramfs_node", sizeof(Node));
+  config.several = true;
+  SPW_TRY(nodes_.init(cache.slabs(), config));
+  config = KmemCacheConfig::core("ramfs_entry", sizeof(Entry));
+  config.several = true;
+  SPW_TRY(entries_.init(cache.slabs(), config));
+  config = KmemCacheConfig::core("ramfs_link", sizeof(Piece));
+  config.several = true;
+  SPW_TRY(pieces_.init(cache.slabs(), config));
   hash_ = static_cast<Node**>(machine.boot.alloc(sizeof(Node*) << kHashBits, 64));
   if (hash_ == nullptr) return Error::no_memory;
   SPW_TRY_ASSIGN(node, make_node({.mode = kModeDirectory | 0755}));

@@ -25,8 +25,7 @@ class MemFs final : public FileSystem {
   static constexpr u32 kLinksMax = 65000;  // names of a file, as ext4
 
   // Makes the root directory. no_memory.
-  Status init(Machine& machine, PageCache& cache, PageAllocator& allocator, FrameTable& frames,
-              const MemFsLimits& limits);
+  Status init(Machine& machine, PageCache& cache, FrameTable& frames, const MemFsLimits& limits);
 
   const char* type_name() const override { return "ramfs"; }
   u64 root() const override { return 1; }
@@ -94,9 +93,9 @@ class MemFs final : public FileSystem {
   Machine* machine_ = nullptr;
   PageCache* cache_ = nullptr;
   FrameTable* frames_ = nullptr;
-  ObjectCache nodes_;
-  ObjectCache entries_;
-  ObjectCache pieces_;
+  KmemCache nodes_;
+  KmemCache entries_;
+  KmemCache pieces_;
   Node** hash_ = nullptr;
   MemFsLimits limits_;
   u64 next_number_ = 1;

@@ -30,7 +30,7 @@ struct Listing final : DirectorySink {
 struct VfsBed : FileBed {
   explicit VfsBed(u64 frame_count = 4096, MemFsLimits limits = {})
       : FileBed(config_of(frame_count, 64)) {
-    EXPECT_TRUE(mem.init(sim.machine(), cache, allocator, frames, limits).ok());
+    EXPECT_TRUE(mem.init(sim.machine(), cache, frames, limits).ok());
     EXPECT_TRUE(vfs.init(sim.machine(), cache, allocator, frames, observer,
                          {.inode_hash_bits = 6, .dentry_hash_bits = 6})
                     .ok());
