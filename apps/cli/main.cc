@@ -12,6 +12,7 @@
 #include "cli/option_table.h"
 #include "cli/run_command.h"
 #include "cli/run_options.h"
+#include "mount/command.h"
 #include "scenario/command.h"
 
 namespace spillway {
@@ -29,6 +30,7 @@ int help(const std::vector<std::string>& arguments) {
   if (arguments[0] == kRunText.name) return print(command_help(kRunText));
   if (arguments[0] == kDoctorText.name) return print(command_help(kDoctorText));
   if (arguments[0] == kScenarioText.name) return print(command_help(kScenarioText));
+  if (arguments[0] == kMountText.name) return print(command_help(kMountText));
   throw CliError(fmt::format("help {}", arguments[0]), "there is no such command",
                  "see 'spillway --help'");
 }
@@ -51,6 +53,10 @@ int dispatch(const std::vector<std::string>& words) {
   if (command == kScenarioText.name) {
     const ScenarioOptions options = parse_scenario_options(arguments, environment);
     return options.help ? print(command_help(kScenarioText)) : scenario_command(options);
+  }
+  if (command == kMountText.name) {
+    const MountOptions options = parse_mount_options(arguments, environment);
+    return options.help ? print(command_help(kMountText)) : mount_command(options);
   }
   const char* what =
       command.starts_with("-") ? "there is no such option" : "there is no such command";

@@ -50,6 +50,24 @@ constexpr OptionText kScenarioOptions[] = {
     {"-h,--help", nullptr, nullptr, "print this text and exit"},
 };
 
+constexpr OptionText kMountOptions[] = {
+    {"--ram", "SIZE", "SPILLWAY_RAM",
+     "RAM for all caches together; 'auto' (the default) is 80 % of the tightest memory limit of "
+     "this process's control groups, else of the machine's RAM; at least 8M"},
+    {"-r,--read-only", nullptr, nullptr, "change nothing"},
+    {"-f,--foreground", nullptr, nullptr,
+     "stay; without it the command ends when the file system is mounted"},
+    {"--allow-other", nullptr, nullptr, "let other users in, as FUSE's allow_other"},
+    {"--sync-interval", "SECONDS", nullptr,
+     "how often the daemon looks for what has been dirty for long; 0: never; default: 5"},
+    {"--kernel-cache", "SECONDS", nullptr,
+     "how long the kernel may believe names and attributes without asking, and whether it keeps "
+     "pages between opens; 0: neither; default: 1. Its memory is not part of --ram"},
+    {"--stats", nullptr, "SPILLWAY_STATS", "print statistics of the caches at the end"},
+    {"-v,--verbose", nullptr, nullptr, "tell where each number comes from before starting"},
+    {"-h,--help", nullptr, nullptr, "print this text and exit"},
+};
+
 std::string wrapped(std::string_view text, std::size_t indent, std::size_t column) {
   std::string out;
   std::istringstream words{std::string(text)};
@@ -134,6 +152,26 @@ Examples:
   spillway scenario run swap-in --html swap-in.html
 )"};
 
+const CommandText kMountText{
+    "mount", "spillway mount [OPTION]... IMAGE|DIR MOUNTPOINT",
+    "Serve an ext2, ext3 or ext4 image, or a directory, as a file system whose caches of names, "
+    "inodes, blocks and pages together take no more RAM than they may. While it is mounted, "
+    "MOUNTPOINT/.spillway/stats tells what they hold.",
+    kMountOptions,
+    R"(SIZE is a number with K, M, G, T or Ki, Mi, Gi, Ti (powers of 1024), KB, MB, GB,
+TB (powers of 1000), or N% of the RAM.
+Unmount with 'fusermount3 -u MOUNTPOINT' or 'umount MOUNTPOINT', or send SIGTERM
+to the process: everything is stored then, and an image is marked clean.
+
+Exit status:
+  0    mounted; with --foreground: unmounted again and everything was stored
+  125  it could not be mounted, or not everything could be stored
+
+Examples:
+  spillway mount --ram 64M disk.img /mnt
+  spillway mount --read-only --foreground --stats /usr/share /mnt
+)"};
+
 std::string command_help(const CommandText& command) {
   std::string out = fmt::format("Usage: {}\n", command.synopsis);
   out += wrapped(command.purpose, 0, 0) + "\n";
@@ -149,6 +187,7 @@ they may have.
 
 Commands:
   run      run a program under a hard RAM budget
+  mount    serve an ext4 image or a directory through caches under a RAM budget
   doctor   tell what this machine allows and what to do about what is missing
   scenario walk through memory management, step by step, on a simulated machine
   help     print this text, or that of a command: spillway help run

@@ -25,6 +25,7 @@ struct CommandText {
 extern const CommandText kRunText;
 extern const CommandText kDoctorText;
 extern const CommandText kScenarioText;
+extern const CommandText kMountText;
 
 // The text of `spillway --help` and of `spillway COMMAND --help`.
 std::string main_help();

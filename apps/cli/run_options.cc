@@ -232,4 +232,56 @@ ScenarioOptions parse_scenario_options(const std::vector<std::string>& arguments
   return options;
 }
 
+namespace {
+
+u64 parse_seconds(const char* option, const Setting& setting, u64 standard) {
+  if (!setting.given()) return standard;
+  u64 seconds = 0;
+  const std::string& text = setting.text;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  constexpr u64 kDay = 86'400;
+  if (error != std::errc() || end != text.data() + text.size() || seconds > kDay) {
+    throw CliError(fmt::format("mount {} {}", option, text), "is no number of seconds up to a day",
+                   fmt::format("give a number such as {}", standard));
+  }
+  return seconds;
+}
+
+}  // namespace
+
+MountOptions parse_mount_options(const std::vector<std::string>& arguments, GetEnv environment) {
+  MountOptions options;
+  Setting sync_interval;
+  Setting kernel_cache;
+  Parser parser(kMountText, environment);
+  parser.add("--ram", options.ram);
+  parser.add("--read-only", options.read_only);
+  parser.add("--foreground", options.foreground);
+  parser.add("--allow-other", options.allow_other);
+  parser.add("--sync-interval", sync_interval);
+  parser.add("--kernel-cache", kernel_cache);
+  parser.add("--stats", options.stats);
+  parser.add("--verbose", options.verbose);
+  parser.add("--help", options.help);
+  std::vector<std::string> words;
+  for (std::vector<std::string> rest = parser.parse(arguments); !rest.empty();) {
+    words.push_back(rest[0]);
+    rest.erase(rest.begin());
+    rest = parser.parse(rest);
+  }
+  options.sync_interval_s =
+      parse_seconds("--sync-interval", sync_interval, options.sync_interval_s);
+  options.kernel_cache_s = parse_seconds("--kernel-cache", kernel_cache, options.kernel_cache_s);
+  if (options.help) return options;
+  const char* see = "see 'spillway mount --help'";
+  if (words.empty()) throw CliError("mount", "the image or directory to serve is missing", see);
+  if (words.size() < 2) throw CliError("mount", "the directory to mount on is missing", see);
+  if (words.size() > 2) {
+    throw CliError(fmt::format("mount {}", words[2]), "is one word too many", see);
+  }
+  options.source = words[0];
+  options.mountpoint = words[1];
+  return options;
+}
+
 }  // namespace spillway

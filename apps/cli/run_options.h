@@ -6,6 +6,7 @@
 
 #include "cli/budget.h"
 #include "cli/sizes.h"
+#include "mount/mount_options.h"
 #include "scenario/command.h"
 
 namespace spillway {
@@ -37,6 +38,9 @@ DoctorOptions parse_doctor_options(const std::vector<std::string>& arguments, Ge
 // Options and words may mix: `run fork-and-exec --json`. Errors end with kScenarioBad.
 ScenarioOptions parse_scenario_options(const std::vector<std::string>& arguments,
                                        GetEnv environment);
+
+// Options and words may mix.
+MountOptions parse_mount_options(const std::vector<std::string>& arguments, GetEnv environment);
 
 // The value of an on/off variable such as SPILLWAY_STATS. Throws CliError for other words.
 bool is_switched_on(const char* name, const char* value);

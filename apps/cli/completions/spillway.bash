@@ -82,18 +82,34 @@ _spillway_scenario() {
 }
 
 # shellcheck disable=SC2207
+_spillway_mount() {
+  case $prev in
+    --ram) COMPREPLY=($(compgen -W 'auto 16M 64M 256M 1G 10%' -- "$cur")) && return ;;
+    --sync-interval | --kernel-cache) COMPREPLY=($(compgen -W '0 1 5 30' -- "$cur")) && return ;;
+  esac
+  case $cur in
+    -*)
+      COMPREPLY=($(compgen -W '--ram -r --read-only -f --foreground --allow-other --sync-interval
+        --kernel-cache --stats -v --verbose -h --help' -- "$cur"))
+      ;;
+    *) _filedir ;;
+  esac
+}
+
+# shellcheck disable=SC2207
 _spillway() {
   # shellcheck disable=SC2034 # split and words are set for us
   local cur prev words cword split
   # -s: --ram=SIZE stays one word of `words`, while cur and prev see its two halves.
   _init_completion -s || return
   if [ "$cword" -eq 1 ]; then
-    COMPREPLY=($(compgen -W 'run doctor scenario help -h --help -V --version' -- "$cur"))
+    COMPREPLY=($(compgen -W 'run mount doctor scenario help -h --help -V --version' -- "$cur"))
     return
   fi
   case ${words[1]} in
     run) _spillway_run ;;
     scenario) _spillway_scenario ;;
+    mount) _spillway_mount ;;
     doctor)
       if [ "$prev" = --swap-dir ]; then
         _filedir -d
@@ -101,7 +117,7 @@ _spillway() {
         COMPREPLY=($(compgen -W '--swap-dir --json -h --help' -- "$cur"))
       fi
       ;;
-    help) COMPREPLY=($(compgen -W 'run doctor scenario' -- "$cur")) ;;
+    help) COMPREPLY=($(compgen -W 'run mount doctor scenario' -- "$cur")) ;;
   esac
 }
 

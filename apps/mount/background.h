@@ -1,0 +1,30 @@
+// Going into the background: the parent waits until the child has mounted or failed, and ends with
+// the child's exit code.
+#pragma once
+
+#include <string>
+
+namespace spillway {
+
+class Background {
+ public:
+  // Forks, unless `foreground`. Only the child comes back; the parent prints what the child reports
+  // and exits. Throws CliError.
+  explicit Background(bool foreground);
+  ~Background();
+  Background(const Background&) = delete;
+  Background& operator=(const Background&) = delete;
+
+  // The child serves: the parent exits with 0. The child's standard streams are closed, but for
+  // stderr if it is to print statistics at the end.
+  void ready(bool keep_stderr);
+  // The child could not: the parent prints `line` and exits with `code`.
+  void failed(const std::string& line, int code);
+  bool in_background() const { return in_background_; }
+
+ private:
+  bool in_background_ = false;
+  int pipe_ = -1;
+};
+
+}  // namespace spillway
