@@ -81,7 +81,7 @@ void KmemCache::tag_frames(Pfn first, u32 order, Slab* slab) {
     frames_->transition(first + i, PageState::isolated, PageState::kernel);
     page.owner = PageOwner::slab;
     page.private_data = reinterpret_cast<u64>(slab);
-    page.index = config_.tag;
+    page.index = slab != nullptr ? config_.tag : 0;
     page.prev = page.next = Pfn::kNone;
   }
 }

@@ -43,6 +43,8 @@ class SlabChain final : public Shrinker {
   KmemCache* cache_of(const void* object) const;
   u32 caches() const { return count_; }
   u32 slots() const { return slots_; }
+  FrameTable& frame_table() const { return *frames_; }
+  Frames& memory() const { return *memory_; }
   // Frames of all caches: those with PageOwner::slab.
   u64 frames() const;
   u32 break_order() const;

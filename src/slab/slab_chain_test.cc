@@ -1,0 +1,168 @@
+// Reaping: which cache loses slabs, how many, and which are spared. Method: idle caches with known
+// numbers of empty slabs.
+#include "slab/slab_chain.h"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <vector>
+
+#include "slab/slab_bed_test.h"
+
+namespace spillway {
+namespace {
+
+class SlabChainTest : public SlabBed {
+ protected:
+  // A new cache with `empty` empty slabs; its growth has been seen when `seen`.
+  KmemCache& idle(const char* name, u32 empty, KmemCacheConfig config = {}) {
+    KmemCache& cache = caches_.emplace_back();
+    config.name = name;
+    if (config.size == 0) config.size = 128;
+    init(cache, config);
+    std::vector<void*> objects;
+    for (u32 i = 0; i < empty * cache.objects_per_slab(); ++i) {
+      objects.push_back(cache.alloc(kAllocKernel).value());
+    }
+    for (void* object : objects) cache.free(object);
+    cache.drain(0);
+    EXPECT_EQ(cache.slabs_empty(), empty);
+    return cache;
+  }
+  std::deque<KmemCache> caches_;
+};
+
+TEST_F(SlabChainTest, row_60_reap_takes_most_of_the_idlest_cache_and_spares_the_others) {
+  KmemCache& a = idle("a", 12);
+  KmemCache& b = idle("b", 3);
+  KmemCache& never = idle("never", 40, {.no_reap = true});
+  EXPECT_EQ(chain_.reap(), 0U) << "all grew since the last reap: a second chance for each";
+  EXPECT_EQ(chain_.reap(), 9U);
+  EXPECT_EQ(a.slabs_empty(), 3U) << "(12 x 4 + 1) / 5 went";
+  EXPECT_EQ(b.slabs_empty(), 3U);
+  EXPECT_EQ(never.slabs_empty(), 40U);
+  // A cache that grows again is passed over once.
+  std::vector<void*> objects;
+  for (u32 i = 0; i < 20 * a.objects_per_slab(); ++i) {
+    objects.push_back(a.alloc(kAllocKernel).value());
+  }
+  for (void* object : objects) a.free(object);
+  const u64 kept = a.slabs_empty();
+  EXPECT_LT(10U, kept);
+  EXPECT_EQ(chain_.reap(), 2U);
+  EXPECT_EQ(b.slabs_empty(), 1U) << "(3 x 4 + 1) / 5 went";
+  EXPECT_EQ(a.slabs_empty(), kept);
+  EXPECT_LT(2U, chain_.reap());
+  EXPECT_EQ(never.slabs_empty(), 40U);
+  EXPECT_TRUE(consistent());
+}
+
+TEST_F(SlabChainTest, a_ctor_and_large_slabs_count_for_less) {
+  KmemCache& plain = idle("plain", 7);
+  KmemCache& built = idle("built", 8, {.ctor = [](void*, void*) {}});  // 8 x 4/5 -> 6
+  KmemCache& large = idle("large", 4, {.size = 8192});                 // 8 frames -> 6
+  (void)chain_.reap();
+  EXPECT_EQ(chain_.reap(), 5U);
+  EXPECT_EQ(plain.slabs_empty(), 2U) << "7 are worth more than 8 with a ctor or of two frames";
+  EXPECT_EQ(chain_.reap(), 6U);
+  EXPECT_EQ(built.slabs_empty(), 2U);
+  EXPECT_EQ(chain_.reap(), 6U) << "three slabs of two frames";
+  EXPECT_EQ(large.slabs_empty(), 1U);
+}
+
+TEST_F(SlabChainTest, the_hand_goes_on_where_it_stopped) {
+  // 2 descriptor caches and 18 others: two reaps look at each once.
+  std::vector<std::string> names;
+  for (u32 i = 0; i < 18; ++i) names.push_back("c" + std::to_string(i));
+  for (u32 i = 0; i < 18; ++i) (void)idle(names[i].c_str(), i == 3 || i == 15 ? 5 : 1);
+  EXPECT_EQ(chain_.reap(), 0U);
+  EXPECT_EQ(chain_.reap(), 0U);
+  EXPECT_EQ(chain_.reap(), 4U);
+  EXPECT_EQ(caches_[3].slabs_empty(), 1U);
+  EXPECT_EQ(caches_[15].slabs_empty(), 5U) << "beyond the ten that were looked at";
+  EXPECT_EQ(chain_.reap(), 4U);
+  EXPECT_EQ(caches_[15].slabs_empty(), 1U);
+}
+
+TEST_F(SlabChainTest, ten_empty_slabs_end_the_search) {
+  KmemCache& ten = idle("ten", 10);
+  KmemCache& more = idle("more", 20);
+  (void)chain_.reap();
+  EXPECT_EQ(chain_.reap(), 8U);
+  EXPECT_EQ(ten.slabs_empty(), 2U);
+  EXPECT_EQ(more.slabs_empty(), 20U);
+}
+
+TEST_F(SlabChainTest, reap_empties_the_callers_magazine) {
+  KmemCache& cache = idle("mag", 2);
+  void* object = cache.alloc(kAllocKernel, 1).value();
+  cache.free(object, 1);
+  EXPECT_EQ(cache.slabs_empty(), 0U);
+  (void)chain_.reap(1);
+  EXPECT_EQ(chain_.reap(1), 1U);
+  EXPECT_EQ(cache.objects_cached(), 0U);
+}
+
+TEST_F(SlabChainTest, as_a_shrinker_it_counts_and_frees_frames) {
+  KmemCache& a = idle("a", 6);
+  KmemCache& large = idle("large", 4, {.size = 8192});
+  (void)idle("never", 5, {.no_reap = true});
+  EXPECT_EQ(chain_.count_objects(), 6U + 8U);
+  EXPECT_EQ(chain_.scan_objects({.nr_to_scan = 0}), 0U);
+  const u64 before = bed_.allocator.free_pages().v;
+  const u64 freed = chain_.scan_objects({.nr_to_scan = 100});
+  EXPECT_EQ(freed, 6U + 8U + 1U) << "all there is, and the slab of the large ones' descriptors";
+  EXPECT_LE(before + freed, bed_.allocator.free_pages().v);
+  EXPECT_EQ(a.slabs() + large.slabs(), 0U);
+  EXPECT_TRUE(consistent());
+}
+
+TEST_F(SlabChainTest, off_slab_descriptors_go_with_their_slabs) {
+  KmemCache& cache = idle("off", 3, {.size = 1024});
+  ASSERT_TRUE(cache.off_slab());
+  EXPECT_EQ(chain_.find("slab_few")->objects_active(), 3U);
+  EXPECT_EQ(chain_.shrink_all(), 4U) << "three slabs, and the one of their descriptors";
+  EXPECT_EQ(chain_.find("slab_few")->slabs(), 0U);
+}
+
+TEST_F(SlabChainTest, finds_the_cache_of_any_object) {
+  KmemCache& a = idle("a", 1);
+  KmemCache& large = idle("large", 1, {.size = 32768});
+  u8* object = static_cast<u8*>(large.alloc(kAllocKernel).value());
+  EXPECT_EQ(chain_.cache_of(object + 32767), &large);
+  EXPECT_EQ(chain_.cache_of(a.alloc(kAllocKernel).value()), &a);
+  EXPECT_EQ(chain_.cache_of(&a), nullptr);
+  EXPECT_EQ(chain_.cache_of(nullptr), nullptr);
+}
+
+TEST_F(SlabChainTest, a_growing_cache_is_left_alone) {
+  // The allocator reclaims while the cache grows, and reclaim reaps.
+  struct Reaper : FakeReclaimer {
+    explicit Reaper(PageAllocator& allocator) : FakeReclaimer(allocator) {}
+    ReclaimOutcome reclaim(PageCount want) override {
+      for (u32 i = 0; i < 4; ++i) (void)chain->scan_objects({.nr_to_scan = 1000});
+      return FakeReclaimer::reclaim(want);
+    }
+    SlabChain* chain = nullptr;
+  } reaper(bed_.allocator);
+  reaper.chain = &chain_;
+  reaper.outcome = ReclaimOutcome::progress;
+  KmemCache& cache = idle("grows", 4);
+  KmemCache& other = idle("other", 4);
+  bed_.allocator.set_reclaimer(reaper);
+  for (Result<Pfn> p = bed_.allocator.alloc(0, AllocFlags{}); p.ok();
+       p = bed_.allocator.alloc(0, AllocFlags{})) {
+    reaper.hoard.push_back(p.value());
+  }
+  std::vector<void*> objects;
+  while (objects.size() < 6 * cache.objects_per_slab()) {
+    objects.push_back(cache.alloc(kAllocKernel).value());
+  }
+  EXPECT_EQ(other.slabs(), 0U) << "taken by the reaps";
+  EXPECT_TRUE(chain_.validate());
+  for (void* object : objects) cache.free(object);
+  bed_.allocator.set_reclaimer(bed_.reclaimer);
+}
+
+}  // namespace
+}  // namespace spillway
