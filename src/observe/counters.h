@@ -58,6 +58,11 @@ namespace spillway {
   X(move_retry, "page moves that had to be tried again")                                \
   X(move_fallback, "page moves done by copying")                                        \
   X(move_eexist, "moves reported as EEXIST although the page was moved")                \
+  X(nr_dirtied, "pages of files and block devices that became dirty")                   \
+  X(nr_written, "pages of files and block devices that were written")                   \
+  X(bdflush_wakeup, "times that bdflush was woken")                                     \
+  X(kupdate_run, "times that kupdate looked for what has been dirty for long")          \
+  X(balance_dirty_throttled, "times that a writer had to write himself")                \
   X(wait_ns, "nanoseconds that faulting threads waited for the engine")                 \
   X(frames_online_max, "most frames that were online at once")
 

@@ -41,7 +41,7 @@ struct CacheBed : PageBed {
   explicit CacheBed(const SimConfig& config) : PageBed(config) {
     allocator.set_reclaimer(policy);
     slabs.init(allocator, frames, sim.machine().frames);
-    cache.init(slabs, allocator, frames, observer);
+    cache.init(slabs, allocator, frames, observer, sim.clock());
     cache.set_reclaimer(policy);
     grow_all();
   }

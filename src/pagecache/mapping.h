@@ -84,6 +84,7 @@ class Mapping {
 
   u32 id = 0;  // unique within a System while the mapping lives; for snapshots
   PageOwner owner = PageOwner::file;
+  bool own_flushing = false;  // its backing sees to it that dirty pages are written in time
   bool no_writeback = false;  // never written: shared memory under SHM_LOCK, files in memory
   u64 size_bytes = 0;         // end of file; pages beyond it raise SIGBUS
   u64 nr_pages = 0;           // entries of kind page
@@ -97,6 +98,11 @@ class Mapping {
   void* host = nullptr;   // the backing's own: its inode or segment
   Area* areas = nullptr;  // all areas that map it (Linux's i_mmap), linked by room space
   RadixTree tree;         // index -> CacheEntry::bits()
+
+  // PageCache's: the mapping's place among those with dirty pages.
+  u64 dirtied_ns = 0;  // when the first of its pages became dirty
+  Mapping* dirty_prev = nullptr;
+  Mapping* dirty_next = nullptr;
 
   // Tags of the tree.
   static constexpr u32 kTagDirty = 0;

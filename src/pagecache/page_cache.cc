@@ -3,11 +3,12 @@
 namespace spillway {
 
 void PageCache::init(SlabChain& slabs, PageAllocator& allocator, FrameTable& frames,
-                     const Observer& observer) {
+                     const Observer& observer, Clock& clock) {
   slabs_ = &slabs;
   allocator_ = &allocator;
   frames_ = &frames;
   observer_ = &observer;
+  clock_ = &clock;
   const Status status =
       nodes_.init(slabs, KmemCacheConfig::core("radix_tree_node", RadixTree::node_bytes()));
   SPW_ASSERT(status.ok());
@@ -27,6 +28,7 @@ void PageCache::forget(Mapping& mapping) {
   for (u32 index = 0; mapping.tree.next(&index, ~u32{0}, &value);) {
     mapping.tree.erase(nodes_, index);
   }
+  SPW_ASSERT_EQ(mapping.nr_dirty, 0u);
   mapping.id = 0;
   --mappings_;
 }

@@ -39,7 +39,7 @@ class PageCache {
   static constexpr u32 kNobodyWants = ~u32{0};
 
   void init(SlabChain& slabs, PageAllocator& allocator, FrameTable& frames,
-            const Observer& observer);
+            const Observer& observer, Clock& clock);
   void set_reclaimer(Reclaimer& reclaimer) { reclaimer_ = &reclaimer; }
 
   // A new, empty mapping's id; forget() when it ends (it must be empty).
@@ -94,6 +94,15 @@ class PageCache {
   // to be synced to: ok at once.
   Status sync(Mapping& mapping, u32 first, u32 last);
 
+  // Starts the write of up to `max` dirty pages of files, those of the file first that has been
+  // dirty for longest; only of files that have been since `dirtied_until` or before. ~0: of all,
+  // but not of pages whose last write failed. Files of which some page could not be written then
+  // count as newly dirty. Returns how many writes were started; fewer when an I/O must end first.
+  // Mappings with own_flushing and shared memory are left to their backings.
+  u32 flush(u32 max, u64 dirtied_until);
+  // Since when the oldest of these files has been dirty; ~0 when none is.
+  u64 oldest_dirty_ns() const { return dirty_head_ == nullptr ? ~u64{0} : dirty_head_->dirtied_ns; }
+
   // Whether a page from `first` on is being read or written, or is pinned.
   bool busy(const Mapping& mapping, u32 first) const;
   // Drops pages, slots and shadows from `first` on, dirty ones too. Their mappings must be gone
@@ -108,6 +117,7 @@ class PageCache {
   // Totals over all mappings, for meminfo.
   u64 pages() const { return pages_; }
   u64 dirty() const { return dirty_; }
+  u64 file_dirty() const { return file_dirty_; }  // of these, pages that have a disk to go to
   u64 writeback() const { return writeback_; }
   u64 reading() const { return reading_; }
   u64 shmem_pages() const { return shmem_pages_; }
@@ -135,21 +145,33 @@ class PageCache {
   Status enter_for_read(Mapping& mapping, u32 index, AllocFlags flags, Pfn* pfn);
   void drop_unread(Pfn pfn);
   void announce(Pfn pfn, u32 shadow);
+  // Whether its dirty pages are for the Flusher to count.
+  static bool goes_to_disk(const Mapping& mapping) {
+    return mapping.owner != PageOwner::shmem && !mapping.no_writeback;
+  }
+  void link_dirty(Mapping& mapping);
+  void unlink_dirty(Mapping& mapping);
   bool page_valid(const Mapping& mapping, u32 index, Pfn pfn) const;
 
   PageAllocator* allocator_ = nullptr;
   FrameTable* frames_ = nullptr;
   const Observer* observer_ = nullptr;
+  Clock* clock_ = nullptr;
   Reclaimer* reclaimer_ = nullptr;
   SlabChain* slabs_ = nullptr;
   KmemCache nodes_;
   u32 next_id_ = 1;
   u64 pages_ = 0;
   u64 dirty_ = 0;
+  u64 file_dirty_ = 0;
   u64 writeback_ = 0;
   u64 reading_ = 0;
   u64 shmem_pages_ = 0;
   u64 mappings_ = 0;
+  // Mappings with dirty pages, in the order of dirtied_ns.
+  Mapping* dirty_head_ = nullptr;
+  Mapping* dirty_tail_ = nullptr;
+  u64 dirty_mappings_ = 0;
 };
 
 }  // namespace spillway

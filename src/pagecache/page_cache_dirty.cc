@@ -3,6 +3,24 @@
 
 namespace spillway {
 
+void PageCache::link_dirty(Mapping& mapping) {
+  mapping.dirtied_ns = clock_->now_ns();
+  mapping.dirty_prev = dirty_tail_;
+  mapping.dirty_next = nullptr;
+  (dirty_tail_ != nullptr ? dirty_tail_->dirty_next : dirty_head_) = &mapping;
+  dirty_tail_ = &mapping;
+  ++dirty_mappings_;
+}
+
+void PageCache::unlink_dirty(Mapping& mapping) {
+  Mapping* const prev = mapping.dirty_prev;
+  Mapping* const next = mapping.dirty_next;
+  (prev != nullptr ? prev->dirty_next : dirty_head_) = next;
+  (next != nullptr ? next->dirty_prev : dirty_tail_) = prev;
+  mapping.dirty_prev = mapping.dirty_next = nullptr;
+  --dirty_mappings_;
+}
+
 void PageCache::set_dirty(Pfn pfn) {
   Page& page = page_of(pfn);
   Mapping& mapping = *mapping_of(page);
@@ -12,6 +30,10 @@ void PageCache::set_dirty(Pfn pfn) {
   mapping.tree.set_tag(page.index, Mapping::kTagDirty);
   ++mapping.nr_dirty;
   ++dirty_;
+  if (!goes_to_disk(mapping)) return;
+  ++file_dirty_;
+  observer_->count(Counter::nr_dirtied);
+  if (mapping.nr_dirty == 1 && !mapping.own_flushing) link_dirty(mapping);
 }
 
 void PageCache::clear_dirty(Pfn pfn) {
@@ -21,6 +43,35 @@ void PageCache::clear_dirty(Pfn pfn) {
   mapping.tree.clear_tag(page.index, Mapping::kTagDirty);
   --mapping.nr_dirty;
   --dirty_;
+  if (!goes_to_disk(mapping)) return;
+  --file_dirty_;
+  if (mapping.nr_dirty == 0 && !mapping.own_flushing) unlink_dirty(mapping);
+}
+
+u32 PageCache::flush(u32 max, u64 dirtied_until) {
+  const bool all = dirtied_until == ~u64{0};
+  u32 started = 0;
+  for (u64 left = dirty_mappings_; left > 0 && started < max; --left) {
+    if (dirty_head_ == nullptr || dirty_head_->dirtied_ns > dirtied_until) break;
+    Mapping& mapping = *dirty_head_;
+    u32 index = 0;
+    u64 value = 0;
+    while (started < max && mapping.tree.next_tagged(&index, ~u32{0}, Mapping::kTagDirty, &value)) {
+      const Pfn pfn = CacheEntry::from_bits(value).pfn();
+      const Page& page = page_of(pfn);
+      if (!page.has(PageFlag::writeback) && !(all && page.has(PageFlag::error))) {
+        const WriteOutcome outcome = write_page(pfn);
+        if (outcome == WriteOutcome::wait) return started;
+        if (outcome == WriteOutcome::started) ++started;
+      }
+      if (++index == 0) break;
+    }
+    if (started == max || mapping.nr_dirty == 0) continue;
+    // Pages that are being written, or that their backing refuses: later.
+    unlink_dirty(mapping);
+    link_dirty(mapping);
+  }
+  return started;
 }
 
 WriteOutcome PageCache::write_page(Pfn pfn) {
@@ -60,6 +111,7 @@ void PageCache::write_done(Pfn pfn, Status status) {
   --writeback_;
   if (status.ok()) {
     page.clear(PageFlag::error);
+    if (mapping.owner == PageOwner::file) observer_->count(Counter::nr_written);
   } else {
     observer_->event(EventKind::pagecache_io_error, page.index, static_cast<u64>(status.error()));
     page.set(PageFlag::error);
@@ -155,6 +207,9 @@ bool PageCache::validate(const Mapping& mapping) const {
     }
     if (index == ~u32{0}) break;
   }
+  const bool listed = mapping.dirty_prev != nullptr || dirty_head_ == &mapping;
+  const bool to_list = nr_dirty != 0 && goes_to_disk(mapping) && !mapping.own_flushing;
+  if (listed != to_list) return false;
   return nr_pages == mapping.nr_pages && nr_dirty == mapping.nr_dirty &&
          nr_writeback == mapping.nr_writeback && nr_swapped == mapping.nr_swapped &&
          nr_pages <= pages_ && nr_dirty <= dirty_ && nr_writeback <= writeback_;

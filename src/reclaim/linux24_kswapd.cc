@@ -30,6 +30,20 @@ u64 Linux24Policy::inactive_shortage() const {
   return have < target ? target - have : 0;
 }
 
+// Room for writing behind even if kswapd lags, and some dirty pages in the working set.
+u64 Linux24Policy::dirtyable_pages() const {
+  const u64 inactive = available() + inactive_dirty_.size();
+  const u64 least = allocator_->marks().high.v + inactive_target();
+  return (inactive > least ? inactive : least) + active_.size() / 16;
+}
+
+// Free pages are about to run short, and cleaning inactive ones would help.
+bool Linux24Policy::short_of_clean_pages() const {
+  const u64 shortage = free_shortage();
+  return shortage != 0 && inactive_dirty_.size() > shortage &&
+         inactive_dirty_.size() > allocator_->marks().high.v;
+}
+
 bool Linux24Policy::out_of_memory() const {
   if (free_shortage() == 0 || inactive_shortage() == 0) return false;
   if (allocator_->free_pages() > allocator_->marks().min) return false;

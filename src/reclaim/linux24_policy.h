@@ -94,6 +94,8 @@ class Linux24Policy final : public ReclaimPolicy {
     return page.in_page_cache() || page.in_swap_cache();
   }
   u64 inactive_target() const override;
+  u64 dirtyable_pages() const override;  // nr_free_buffer_pages
+  bool short_of_clean_pages() const override;
   bool validate() const override;
 
   // --- For tests and views

@@ -5,10 +5,11 @@
 
 #include "observe/observe.h"
 #include "reclaim/pageout.h"
+#include "vfs/flusher.h"
 
 namespace spillway {
 
-class ReclaimPolicy : public Reclaimer {
+class ReclaimPolicy : public Reclaimer, public DirtyBase {
  public:
   virtual const char* name() const = 0;
 
@@ -58,6 +59,13 @@ class ReclaimPolicy : public Reclaimer {
 
  protected:
   ~ReclaimPolicy() = default;
+  // DirtyBase as Linux since 2.6.36 has it (global_dirtyable_memory): what is free above the
+  // reserve, and `file_pages` of the page cache.
+  static u64 dirtyable(const MmContext& mm, u64 file_pages) {
+    const u64 free = mm.allocator.free_pages().v;
+    const u64 kept = mm.allocator.marks().high.v;
+    return (free > kept ? free - kept : 0) + file_pages;
+  }
   // Remembers how a reclaim ended, for out_of_memory.
   ReclaimOutcome noted(ReclaimOutcome outcome) {
     exhausted_ = outcome == ReclaimOutcome::exhausted;

@@ -82,6 +82,12 @@ bool ThreeQueuePolicy::background_step() {
   return reclaim(PageCount(lack)) == ReclaimOutcome::progress;
 }
 
+// Its queues do not tell files from programs.
+u64 ThreeQueuePolicy::dirtyable_pages() const {
+  const PageCache& cache = pageout_->mm().cache;
+  return dirtyable(pageout_->mm(), cache.pages() - cache.shmem_pages());
+}
+
 bool ThreeQueuePolicy::validate() const {
   if (!queues_.validate()) return false;
   for (Pfn pfn = queue_head(PageQueue::unmapped); pfn.valid(); pfn = Pfn((*frames_)[pfn].next)) {

@@ -47,6 +47,7 @@ class ThreeQueuePolicy final : public ReclaimPolicy {
   bool background_wanted() const override;
   u64 queue_size(PageQueue queue) const override;
   Pfn queue_head(PageQueue queue) const override;
+  u64 dirtyable_pages() const override;
   bool validate() const override;
 
   const ThreeQueue& queues() const { return queues_; }

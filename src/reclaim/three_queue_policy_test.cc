@@ -25,7 +25,7 @@ class ReclaimTest : public ::testing::TestWithParam<bool>, protected FaultSink {
       slabs.init(allocator, frames, machine().frames);
       EXPECT_TRUE(areas.init(slabs, KmemCacheConfig::core("area", sizeof(Area))).ok());
       rmap.init(slabs, frames);
-      cache.init(slabs, allocator, frames, observer);
+      cache.init(slabs, allocator, frames, observer, sim.clock());
       cache.set_reclaimer(reclaim);
       EXPECT_TRUE(swap.init(machine(), allocator, frames, observer, PageCount(pool), 1 << 16).ok());
       EXPECT_TRUE(spaces.init(mm).ok());

@@ -42,6 +42,11 @@ Pfn TwoListPolicy::queue_head(PageQueue queue) const {
   return found == nullptr ? kNoPfn : found->head();
 }
 
+u64 TwoListPolicy::dirtyable_pages() const {
+  return dirtyable(pageout_->mm(),
+                   queue_size(PageQueue::active_file) + queue_size(PageQueue::inactive_file));
+}
+
 bool TwoListPolicy::validate() const {
   for (const LruList& l : lists_) {
     if (!l.validate()) return false;

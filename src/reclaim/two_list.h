@@ -68,6 +68,7 @@ class TwoListPolicy final : public ReclaimPolicy {
   void age() override;
   u64 queue_size(PageQueue queue) const override;
   Pfn queue_head(PageQueue queue) const override;
+  u64 dirtyable_pages() const override;
   bool validate() const override;
 
   // Evictions and activations so far, modulo 2^31.

@@ -58,7 +58,7 @@ struct SpaceBed : SwapBed {
     slabs.init(allocator, frames, machine().frames);
     EXPECT_TRUE(areas.init(slabs, KmemCacheConfig::core("area", sizeof(Area))).ok());
     rmap.init(slabs, frames);
-    cache.init(slabs, allocator, frames, observer);
+    cache.init(slabs, allocator, frames, observer, sim.clock());
     cache.set_reclaimer(ageing);
     swap.set_reclaimer(ageing);
     EXPECT_TRUE(swap.init(machine(), allocator, frames, observer, PageCount(pool), 1 << 16).ok());

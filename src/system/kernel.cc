@@ -15,7 +15,6 @@ Status KernelImpl::boot() {
   while (sys.allocator.grow(PageAllocator::kGrowBatch) > 0) {
   }
   update_commit();
-  last_flush_ns = sys.machine.clock.now_ns();
   return kOk;
 }
 

@@ -88,7 +88,10 @@ Result<u64> Kernel::pwrite(Pid pid, i32 fd, const void* data, u64 bytes, u64 off
   SPW_TRY_ASSIGN(file, impl_.open_file(*task, fd));
   if (!file->can_write()) return Error::bad_fd;
   if ((file->flags & kOpenAppend) != 0) offset = file->inode->mapping.size_bytes - *done;
-  return impl_.sys.files.write(*file->inode, offset, static_cast<const u8*>(data), bytes, done);
+  SPW_TRY_ASSIGN(written, impl_.sys.files.write(*file->inode, offset, static_cast<const u8*>(data),
+                                                bytes, done));
+  SPW_TRY(impl_.sys.flusher.balance_dirty());
+  return written;
 }
 
 Result<u64> Kernel::ftruncate(Pid pid, i32 fd, u64 size) {

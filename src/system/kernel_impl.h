@@ -121,7 +121,6 @@ class KernelImpl {
   u32 area_going_off = 0;    // swapoff in progress, 0 = none
   u32 swapoff_given_up = 0;  // area whose swapoff ended for want of memory; its caller hears of it
   u32 oom_kills = 0;
-  u64 last_flush_ns = 0;
   Kernel kernel;
 };
 

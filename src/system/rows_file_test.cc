@@ -226,6 +226,8 @@ TEST_P(RowsFileAgeing, row_50_clean_file_pages_are_dropped_without_a_write) {
       ASSERT_EQ(mapped ? row.bed.load(row.pid, at + i * kPage) : row.by_read(i * kPage), wanted);
     }
     row.bed.settle();
+    // The file has not been used for a while.
+    for (u32 i = 0; i < 5 * 64; ++i) row.bed.kernel().age();
     ASSERT_EQ(row.bed.quiet(), "");
     const MemInfo full = row.bed.kernel().meminfo();
     EXPECT_LT(full.mem_free, 64U);

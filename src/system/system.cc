@@ -89,7 +89,7 @@ Status SystemImpl::boot() {
   SPW_TRY(swap.init(machine, allocator, frames, observer, config.pool_max, config.slots_max));
   swap.set_swap_in_sink(fault);
   swap.set_reclaimer(reclaim);
-  cache.init(slabs, allocator, frames, observer);
+  cache.init(slabs, allocator, frames, observer, machine.clock);
   cache.set_reclaimer(reclaim);
   SPW_TRY(spaces.init(mm));
   pageout.init(mm);
@@ -98,6 +98,7 @@ Status SystemImpl::boot() {
   if (config.policy == Policy::linux24) {
     linux24.init(pageout, config.background_reclaim, config.page_cluster);
   }
+  flusher.init(machine, cache, reclaim, observer);
   fault.init(
       mm, spaces,
       {config.readahead_min, config.readahead_max, config.fresh_around_max, config.page_cluster});

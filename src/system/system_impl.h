@@ -37,6 +37,7 @@ class SystemImpl {
   Swap swap;
   FileStore files;
   FileAreas file_areas;
+  Flusher flusher;
   SpaceTable spaces;
   Shmem shmem;
   PageOut pageout;

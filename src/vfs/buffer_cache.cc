@@ -49,6 +49,7 @@ Status BufferCache::init(Machine& machine, PageCache& cache, PageAllocator& allo
   device_ = &device;
   mapping_.size_bytes = device.size().v << kPageShift;
   mapping_.owner = PageOwner::file;
+  mapping_.own_flushing = true;
   mapping_.backing = this;
   mapping_.host = this;
   cache.adopt(mapping_);
@@ -261,12 +262,14 @@ u32 BufferCache::flush(u32 max, u64 now_ns, bool all) {
   for (Buffer* buffer = dirty_head_; buffer != nullptr;) {
     if (before - stats_.dirty >= max) break;
     if (!all && buffer->flush_ns > now_ns) break;
-    if ((*frames_)[buffer->page].has(PageFlag::writeback)) {
+    const Page& page = (*frames_)[buffer->page];
+    const bool failed = page.has(PageFlag::error) && buffer->flush_ns > now_ns;
+    if (page.has(PageFlag::writeback) || failed) {
       buffer = buffer->dirty_next;
       continue;
     }
     // Writing takes this buffer and perhaps later ones off the list, none of the earlier ones:
-    // they are those that were passed over, in pages that are being written.
+    // they are those that were passed over, in other pages.
     Buffer* const passed = buffer->dirty_prev;
     if (cache_->write_page(buffer->page) != WriteOutcome::started) break;
     buffer = passed != nullptr ? passed->dirty_next : dirty_head_;

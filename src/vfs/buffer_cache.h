@@ -26,6 +26,7 @@
 #pragma once
 
 #include "pagecache/page_cache.h"
+#include "vfs/flush_source.h"
 
 namespace spillway {
 
@@ -55,10 +56,9 @@ struct BufferCacheStats {
   u64 released = 0;  // pages that reclaim took
 };
 
-class BufferCache final : public Backing, public IoSink {
+class BufferCache final : public Backing, public IoSink, public FlushSource {
  public:
-  static constexpr u64 kFlushAfterNs = 30'000'000'000;  // age of a dirty buffer when it is written
-  static constexpr u32 kRequestsMax = 64;               // transfers in flight
+  static constexpr u32 kRequestsMax = 64;  // transfers in flight
   // Of these, reading ahead leaves so many to others.
   static constexpr u32 kRequestsKept = 32;
 
@@ -96,10 +96,12 @@ class BufferCache final : public Backing, public IoSink {
   // Writes all dirty buffers and waits for them. wait; io, no_space: a write failed since the last
   // call, told once.
   Status sync() { return cache_->sync(mapping_, 0, ~u32{0}); }
-  // Starts the write of up to `max` dirty buffers, the oldest first, only those whose time has come
-  // unless `all`; returns how many. Those that lie in one page are written together, which may
+  // As FlushSource says, by buffers. Those that lie in one page are written together, which may
   // exceed `max` by less than a page.
-  u32 flush(u32 max, u64 now_ns, bool all);
+  u32 flush(u32 max, u64 now_ns, bool all) override;
+  u64 next_flush_ns() const override {
+    return dirty_head_ == nullptr ? ~u64{0} : dirty_head_->flush_ns;
+  }
   // Drops all pages that reclaim could take now, for the end of the cache and drop_caches; returns
   // how many.
   u64 drop_clean();
@@ -109,8 +111,6 @@ class BufferCache final : public Backing, public IoSink {
 
   u64 dirty() const { return stats_.dirty; }
   u32 in_flight() const { return in_flight_; }
-  // When the oldest dirty buffer is to be written; ~0 when none is dirty.
-  u64 next_flush_ns() const { return dirty_head_ == nullptr ? ~u64{0} : dirty_head_->flush_ns; }
   BufferCacheStats stats() const;
   const Mapping& mapping() const { return mapping_; }
   const KmemCache& heads() const { return heads_; }

@@ -206,6 +206,7 @@ class BufferModel {
     bed_.disk().failures().disarm_all();
     for (Buffer* buffer : held_) bed_.buffers.brelse(*buffer);
     for (const Pfn pfn : taken_) bed_.allocator.free(pfn, 0);
+    bed_.complete_all();
     // Failures from before are told first, one kind at a time.
     for (u32 i = 0; i < 3 && bed_.buffers.dirty() != 0; ++i) (void)bed_.sync();
     ASSERT_EQ(bed_.buffers.dirty(), 0U);

@@ -16,13 +16,14 @@
 #include "page/shrinker.h"
 #include "pagecache/page_cache.h"
 #include "vfs/file_system.h"
+#include "vfs/flush_source.h"
 
 namespace spillway {
 
-class InodeCache final : public Shrinker {
+class InodeCache final : public Shrinker, public FlushSource {
  public:
-  static constexpr u64 kWriteAfterNs = 30'000'000'000;  // age of a dirty inode when it is written
-  static constexpr u32 kScanWriteMax = 64;              // dirty inodes that one scan writes
+  static constexpr u64 kWriteAfterNs = kFlushAfterNs;  // age of a dirty inode when it is written
+  static constexpr u32 kScanWriteMax = 64;             // dirty inodes that one scan writes
 
   struct Stats {
     u64 inodes = 0;
@@ -64,6 +65,15 @@ class InodeCache final : public Shrinker {
   // Returns how many. Those whose write must wait or fails stay dirty.
   u32 write_back(u32 max, u64 now_ns, bool all);
   bool write_back_due(u64 now_ns) const;
+  // For the Flusher: finish_deleted, to which its time has always come, and write_back.
+  u32 flush(u32 max, u64 now_ns, bool all) override {
+    (void)finish_deleted();
+    return write_back(max, now_ns, all);
+  }
+  u64 next_flush_ns() const override {
+    if (deleted_.head != nullptr) return 0;
+    return dirty_.head == nullptr ? ~u64{0} : dirty_.head->dirtied_ns + kWriteAfterNs;
+  }
   // Ends deleted inodes whose transfers have ended; returns how many are left.
   u64 finish_deleted();
 
