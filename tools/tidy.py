@@ -379,6 +379,47 @@ def check_rooms(tree, findings):
                                         f"({ROOM_README_LINES_MAX})"))
 
 
+ACCEPTANCE = "docs/acceptance.md"
+GOOGLE_TEST = re.compile(r"^TEST(?:_F|_P)?\(\s*(\w+)\s*,\s*(\w+)\s*\)", re.MULTILINE)
+NAMED_TEST = re.compile(r"`([^`]*)`")
+ROWS_TOLD = re.compile(r"^(\d+) of (\d+) rows have a test\b")
+
+
+def check_acceptance(tree, findings):
+    """The table names every test of a row, and no test that does not exist."""
+    if ACCEPTANCE not in tree:
+        return
+    tests = {}
+    for path, text in sorted(tree.items()):
+        if path.endswith(CXX) and "TEST" in text:
+            for match in GOOGLE_TEST.finditer(strip_cxx(text)):
+                line = text.count("\n", 0, match.start()) + 1
+                tests[f"{match.group(1)}.{match.group(2)}"] = (path, line)
+
+    def found(path, line, text):
+        findings.append(Finding(path, line, "acceptance", text))
+
+    named, rows, proved = set(), 0, 0
+    for number, line in enumerate(tree[ACCEPTANCE].split("\n"), 1):
+        told = ROWS_TOLD.match(line)
+        if told and (proved, rows) != (int(told.group(1)), int(told.group(2))):
+            found(ACCEPTANCE, number, f"{proved} of {rows} rows have a test")
+        # | row | what is proved | tests | remarks |
+        cells = line.split("|")
+        if len(cells) < 4 or not cells[1].strip().isdigit():
+            continue
+        names = NAMED_TEST.findall(cells[3])
+        rows += 1
+        proved += 1 if names else 0
+        named.update(names)
+        for name in names:
+            if name not in tests:
+                found(ACCEPTANCE, number, f"there is no test {name}")
+    for name, (path, number) in sorted(tests.items()):
+        if ".row_" in name and name not in named:
+            found(path, number, f"name {name} in {ACCEPTANCE}, by the row that it proves")
+
+
 def is_code_file(path, text):
     return path.endswith(CODE) or path.endswith("CMakeLists.txt") or text.startswith("#!")
 
@@ -404,6 +445,7 @@ def check_tree(tree):
         if path.endswith(".md"):
             check_markdown(path, lines, findings)
     check_rooms(tree, findings)
+    check_acceptance(tree, findings)
     return findings
 
 

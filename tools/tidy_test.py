@@ -306,6 +306,46 @@ class Rooms(Base):
         self.assertNotIn("room", self.found({"src/machine_sim/README.md": "# sim\n"}))
 
 
+class Acceptance(unittest.TestCase):
+    HEAD = "# Acceptance\n\n| row | what is proved | by | remarks |\n|---|---|---|---|\n"
+    TEST = "TEST_F(Fork,\n       row_21_copies) {\n}\n"
+
+    def found(self, table, test=TEST):
+        tree = {"docs/acceptance.md": self.HEAD + table, "src/space/fork_test.cc": test}
+        return [(f.path, f.line) for f in tidy.check_tree(tree) if f.rule == "acceptance"]
+
+    def test_a_table_that_names_what_there_is(self):
+        for test in (self.TEST, "TEST_P(Fork, row_21_copies) {}\n", "TEST(Fork, row_21_copies) {}"):
+            self.assertEqual(self.found("| 21 | fork | `Fork.row_21_copies` | |\n", test), [])
+        # A row may be proved by tests that have other names, and a remark may speak of anything.
+        self.assertEqual(self.found("| 1 | all | `A.b`<br>`Fork.row_21_copies` | `c` |\n"
+                                    "| 2 | x | open | |\n\n1 of 2 rows have a test.\n",
+                                    self.TEST + "TEST(A, b) {\n}\n"), [])
+
+    def test_every_test_of_a_row_is_named(self):
+        self.assertEqual(self.found("| 21 | fork | open | |\n"), [("src/space/fork_test.cc", 1)])
+        self.assertEqual(self.found("| 21 | fork | open | `Fork.row_21_copies` |\n"),
+                         [("src/space/fork_test.cc", 1)])
+        # What is commented out or has another name is no test of a row.
+        self.assertEqual(self.found("| 21 | fork | open | |\n",
+                                    "// TEST(Fork, row_21_copies)\nTEST(Fork, copies) {}\n"), [])
+
+    def test_every_named_test_exists(self):
+        both = "| 21 | fork | `Fork.row_21_copies`<br>`Fork.row_21_more` | |\n"
+        self.assertEqual(self.found(both), [("docs/acceptance.md", 5)])
+        self.assertEqual(self.found("| 21 | fork | `Fork.row_21_copies` | |\n",
+                                    "// TEST(Fork, row_21_copies)\n"), [("docs/acceptance.md", 5)])
+
+    def test_the_sum_is_right(self):
+        table = "| 20 | x | open | |\n| 21 | fork | `Fork.row_21_copies` | |\n\n"
+        self.assertEqual(self.found(table + "2 of 2 rows have a test.\n"),
+                         [("docs/acceptance.md", 8)])
+
+    def test_without_a_table_nothing_is_asked(self):
+        tree = {"src/space/fork_test.cc": self.TEST}
+        self.assertNotIn("acceptance", [f.rule for f in tidy.check_tree(tree)])
+
+
 class CommandLine(unittest.TestCase):
     def run_on(self, text):
         with tempfile.TemporaryDirectory() as root:

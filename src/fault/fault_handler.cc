@@ -112,10 +112,10 @@ FaultOutcome FaultHandler::resolve(AddressSpace& space, Area& area, Vpn vpn, Acc
   return outcome;
 }
 
-// Brings one page in as a program's access would, writably if a private area allows it, so that
-// no later write has to copy.
-FaultOutcome FaultHandler::populate_one(AddressSpace& space, Area& area, Vpn vpn) {
-  const bool write = allows(area.prot, Prot::write) && !area.shared;
+// Brings one page in as a program's access would.
+FaultOutcome FaultHandler::populate_one(AddressSpace& space, Area& area, Vpn vpn, Populate how) {
+  const bool write = how == Populate::as_area ? allows(area.prot, Prot::write) && !area.shared
+                                              : how == Populate::write;
   const Access access = write ? Access::write : Access::read;
   for (u32 attempt = 0; attempt < kPopulateAttempts; ++attempt) {
     const Pte entry = space.table().get(vpn);
@@ -127,13 +127,14 @@ FaultOutcome FaultHandler::populate_one(AddressSpace& space, Area& area, Vpn vpn
   return FaultOutcome::wait;  // others take it away as fast as it comes
 }
 
-FaultOutcome FaultHandler::populate(AddressSpace& space, VpnRange range, Vpn* reached) {
+FaultOutcome FaultHandler::populate(AddressSpace& space, VpnRange range, Vpn* reached,
+                                    Populate how) {
   for (Vpn vpn = range.start; vpn < range.end; vpn = vpn + 1) {
     if (reached != nullptr) *reached = vpn;
     Area* area = space.find(vpn);
     if (area == nullptr || area->foreign || area->prot == Prot::none) continue;
     if (mm_->machine.features.shared_frames) {
-      const FaultOutcome outcome = populate_one(space, *area, vpn);
+      const FaultOutcome outcome = populate_one(space, *area, vpn, how);
       if (outcome != FaultOutcome::done) return outcome;
       continue;
     }

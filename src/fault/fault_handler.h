@@ -19,6 +19,10 @@ struct FaultConfig {
   u32 page_cluster = 3;
 };
 
+// How populate touches pages: as mlock does (private ones that may be written are written, so that
+// no later write has to copy), or as the caller says.
+enum class Populate : u8 { as_area, read, write };
+
 // What the fault entry must know of the task that faulted.
 struct FaultTask {
   bool strict_stack = false;  // no access more than 32 bytes below sp extends the stack
@@ -41,8 +45,10 @@ class FaultHandler final : public SwapInSink {
   // Makes every page of the range resident (mlock, MAP_POPULATE). wait: call again. Errors as
   // a fault would have.
   // `reached`, if not null, becomes the page that did not come: a caller that goes on there makes
-  // progress even where not all of the range fits into memory.
-  FaultOutcome populate(AddressSpace& space, VpnRange range, Vpn* reached = nullptr);
+  // progress even where not all of the range fits into memory. `how` is as_area on machines that do
+  // not share frames.
+  FaultOutcome populate(AddressSpace& space, VpnRange range, Vpn* reached = nullptr,
+                        Populate how = Populate::as_area);
   // Starts bringing swapped pages of the range back while frames are free (MADV_WILLNEED).
   void will_need(AddressSpace& space, VpnRange range);
 
@@ -103,7 +109,7 @@ class FaultHandler final : public SwapInSink {
   }
   FaultOutcome resolve(AddressSpace& space, Area& area, Vpn vpn, Access access, u32 attempt);
   FaultOutcome grow_stack(AddressSpace& space, Area& area, VirtAddr va, const FaultTask& task);
-  FaultOutcome populate_one(AddressSpace& space, Area& area, Vpn vpn);
+  FaultOutcome populate_one(AddressSpace& space, Area& area, Vpn vpn, Populate how);
   FaultOutcome take_frame(AllocFlags flags, Pfn* out);
   FaultOutcome take_frame_beside(Pfn held, Pfn* out);
   FaultOutcome reserve_place(Pfn pfn);

@@ -114,7 +114,8 @@ class PageCache {
   void read_done(Pfn pfn, Status status);
   void write_done(Pfn pfn, Status status);
 
-  // Totals over all mappings, for meminfo.
+  // Totals over all mappings, for meminfo. Pages of shared memory are always dirty, but have
+  // nowhere to be written to: dirty() does not count them.
   u64 pages() const { return pages_; }
   u64 dirty() const { return dirty_; }
   u64 file_dirty() const { return file_dirty_; }  // of these, pages that have a disk to go to

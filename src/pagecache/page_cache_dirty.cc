@@ -29,11 +29,15 @@ void PageCache::set_dirty(Pfn pfn) {
   page.set(PageFlag::dirty);
   mapping.tree.set_tag(page.index, Mapping::kTagDirty);
   ++mapping.nr_dirty;
+<<<<<<< HEAD
   ++dirty_;
   if (!goes_to_disk(mapping)) return;
   ++file_dirty_;
   observer_->count(Counter::nr_dirtied);
   if (mapping.nr_dirty == 1 && !mapping.own_flushing) link_dirty(mapping);
+=======
+  if (mapping.owner != PageOwner::shmem) ++dirty_;
+>>>>>>> b83c4de (Calls at the edges: page numbers that wrap, areas beyond their number, populate, read-only segments, exec of threads)
 }
 
 void PageCache::clear_dirty(Pfn pfn) {
@@ -42,6 +46,7 @@ void PageCache::clear_dirty(Pfn pfn) {
   if (!page.test_and_clear(PageFlag::dirty)) return;
   mapping.tree.clear_tag(page.index, Mapping::kTagDirty);
   --mapping.nr_dirty;
+<<<<<<< HEAD
   --dirty_;
   if (!goes_to_disk(mapping)) return;
   --file_dirty_;
@@ -72,6 +77,9 @@ u32 PageCache::flush(u32 max, u64 dirtied_until) {
     link_dirty(mapping);
   }
   return started;
+=======
+  if (mapping.owner != PageOwner::shmem) --dirty_;
+>>>>>>> b83c4de (Calls at the edges: page numbers that wrap, areas beyond their number, populate, read-only segments, exec of threads)
 }
 
 WriteOutcome PageCache::write_page(Pfn pfn) {
@@ -212,7 +220,8 @@ bool PageCache::validate(const Mapping& mapping) const {
   if (listed != to_list) return false;
   return nr_pages == mapping.nr_pages && nr_dirty == mapping.nr_dirty &&
          nr_writeback == mapping.nr_writeback && nr_swapped == mapping.nr_swapped &&
-         nr_pages <= pages_ && nr_dirty <= dirty_ && nr_writeback <= writeback_;
+         nr_pages <= pages_ && (mapping.owner == PageOwner::shmem || nr_dirty <= dirty_) &&
+         nr_writeback <= writeback_;
 }
 
 }  // namespace spillway

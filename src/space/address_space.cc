@@ -330,6 +330,41 @@ Status AddressSpace::check_split(VpnRange range) const {
   return middle && tree_.size() >= limits_.map_count ? Status(Error::no_memory) : kOk;
 }
 
+// Whether there may be as many areas as there are when what lies in the range has been changed: no
+// new one comes to be at an edge where nothing changes, or where the changed part joins its
+// neighbour. no_memory.
+Status AddressSpace::check_edges(VpnRange range, void (*change)(Area&, u64), u64 value) {
+  u64 more = 0;
+  if (const Area* low = find(range.start); low != nullptr && low->start < range.start) {
+    Area rest = *low;
+    rest.end = range.start;
+    Area changed = *low;
+    changed.start = range.start;
+    changed.pgoff += range.start.v - low->start.v;
+    change(changed, value);
+    const Area* after = low->end <= range.end ? AreaTree::next(low) : nullptr;
+    if (!rest.joins(changed) && (after == nullptr || !changed.joins(*after))) ++more;
+  }
+  if (const Area* high = find(range.end); high != nullptr && high->start < range.end) {
+    Area rest = *high;
+    rest.start = range.end;
+    rest.pgoff += range.end.v - high->start.v;
+    Area changed = *high;
+    changed.end = range.end;
+    change(changed, value);
+    bool joins = false;
+    if (const Area* before = AreaTree::prev(high);
+        before != nullptr && high->start >= range.start) {
+      Area other = *before;
+      if (high->start > range.start) change(other, value);
+      joins = other.joins(changed);
+    }
+    if (!changed.joins(rest) && !joins) ++more;
+  }
+  const bool fits = more == 0 || tree_.size() + more <= limits_.map_count;
+  return fits ? kOk : Status(Error::no_memory);
+}
+
 Result<Vpn> AddressSpace::map(const MapParams& params) {
   const u64 pages = params.range.pages().v;
   if (pages == 0) return Error::invalid;

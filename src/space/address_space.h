@@ -145,6 +145,8 @@ class AddressSpace {
   u64 accounted_pages(VpnRange range);
   u64 mapped_pages(VpnRange range);
   Status check_split(VpnRange range) const;
+  Status check_edges(VpnRange range, void (*change)(Area&, u64), u64 value);
+  Status change_areas(VpnRange range, void (*change)(Area&, u64), u64 value);
   void split(Area* area, Vpn at);
   void split_edges(VpnRange range);
   void merge_around(VpnRange range);

@@ -135,6 +135,10 @@ Result<Vpn> AddressSpace::remap(VpnRange old_range, PageCount new_pages, bool ma
   if (!tail.empty()) SPW_TRY(unmap(tail));
   if (!grows) return old_range.start;
   if (area->end < old_range.end) return Error::fault;
+  if (area->mapping != nullptr &&
+      area->pgoff + (old_range.start.v - area->start.v) + new_pages.v > kMappingPagesMax) {
+    return Error::invalid;
+  }
   if (grows && area->locked && locked_vm_ + (new_pages - old_range.pages()) > limits_.memlock) {
     return Error::again;
   }

@@ -129,7 +129,6 @@ void AddressSpace::set_present_prot(VpnRange range, Area& area) {
 Status AddressSpace::protect(VpnRange range, Prot prot) {
   if (range.empty()) return kOk;
   u64 more = 0;
-  u64 edges = 0;
   Vpn at = range.start;  // the lowest fault decides, a hole or a right that cannot be had
   for (Area* a = find_above(range.start); a != nullptr && a->start < range.end;
        a = AreaTree::next(a)) {
@@ -140,12 +139,11 @@ Status AddressSpace::protect(VpnRange range, Prot prot) {
     Area changed = *a;
     changed.prot = prot;
     if (changed.accounted() && !a->accounted()) more += intersection(a->range(), range).pages().v;
-    if (a->start < range.start) ++edges;
-    if (a->end > range.end) ++edges;
   }
   if (at < range.end) return Error::no_memory;
   if (more > 0) SPW_TRY(mm_->commit.allows(PageCount(more)));
-  if (edges > 0 && tree_.size() + edges > limits_.map_count + 1) return Error::no_memory;
+  SPW_TRY(check_edges(
+      range, [](Area& a, u64 to) { a.prot = static_cast<Prot>(to); }, static_cast<u64>(prot)));
   SPW_TRY(reserve_areas(2));
   const bool shares = mm_->machine.features.shared_frames;
   if (prot == Prot::none && !shares) {
@@ -188,6 +186,8 @@ Status AddressSpace::set_locked(VpnRange range, bool locked, PageCount locked_ma
     if (!a->locked) more += intersection(a->range(), range).pages().v;
   }
   if (locked && locked_vm_.v + more > locked_max.v) return Error::no_memory;
+  SPW_TRY(check_edges(
+      range, [](Area& a, u64 to) { a.locked = to != 0; }, locked ? 1 : 0));
   SPW_TRY(reserve_areas(2));
   split_edges(range);
   for (Area* a = find_above(range.start); a != nullptr && a->start < range.end;
@@ -228,28 +228,28 @@ Status AddressSpace::discard_free(VpnRange range) {
   return discard(range);
 }
 
-Status AddressSpace::set_hint(VpnRange range, AccessHint hint) {
+// Changes what areas are in a way that their pages do not feel.
+Status AddressSpace::change_areas(VpnRange range, void (*change)(Area&, u64), u64 value) {
   SPW_TRY(check_mapped(range));
+  SPW_TRY(check_edges(range, change, value));
   SPW_TRY(reserve_areas(2));
   split_edges(range);
   for (Area* a = find_above(range.start); a != nullptr && a->start < range.end;
        a = AreaTree::next(a)) {
-    a->hint = hint;
+    change(*a, value);
   }
   merge_around(range);
   return kOk;
 }
 
+Status AddressSpace::set_hint(VpnRange range, AccessHint hint) {
+  return change_areas(
+      range, [](Area& a, u64 to) { a.hint = static_cast<AccessHint>(to); }, static_cast<u64>(hint));
+}
+
 Status AddressSpace::set_dontcopy(VpnRange range, bool on) {
-  SPW_TRY(check_mapped(range));
-  SPW_TRY(reserve_areas(2));
-  split_edges(range);
-  for (Area* a = find_above(range.start); a != nullptr && a->start < range.end;
-       a = AreaTree::next(a)) {
-    a->dontcopy = on;
-  }
-  merge_around(range);
-  return kOk;
+  return change_areas(
+      range, [](Area& a, u64 to) { a.dontcopy = to != 0; }, on ? 1 : 0);
 }
 
 void AddressSpace::collect_dirty(VpnRange range) {

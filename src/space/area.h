@@ -29,6 +29,10 @@ class AreaOps {
 // madvise's NORMAL, RANDOM, SEQUENTIAL.
 enum class AccessHint : u8 { normal, random, sequential };
 
+// Pages of a mapping that an area can show: their numbers have 32 bits, and the last is nobody's
+// (PageCache::kNobodyWants).
+inline constexpr u64 kMappingPagesMax = ~u32{0};
+
 struct Area {
   Vpn start;
   Vpn end;

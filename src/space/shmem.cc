@@ -29,6 +29,7 @@ Status Shmem::init(MmContext& mm) {
 
 Result<ShmObject*> Shmem::create(u64 bytes, bool segment, u32 key, bool noreserve) {
   const PageCount pages = pages_for(bytes);
+  if (pages.v > kMappingPagesMax) return Error::no_memory;
   if (!noreserve) SPW_TRY(mm_->commit.allows(pages));
   for (u32 i = 0; i < kObjectsMax; ++i) {
     if (objects_[i].used) continue;

@@ -30,8 +30,9 @@ class Shmem final : public Backing, public AreaOps {
 
   Status init(MmContext& mm);
 
-  // A new object. no_space: kObjectsMax exist; no_memory: not committed. Anonymous objects end
-  // with their last area, so the caller maps them before anything else or calls drop_unused().
+  // A new object. no_space: kObjectsMax exist; no_memory: not committed, or beyond
+  // kMappingPagesMax. Anonymous objects end with their last area, so the caller maps them before
+  // anything else or calls drop_unused().
   Result<ShmObject*> create(u64 bytes, bool segment, u32 key, bool noreserve);
   void drop_unused(ShmObject& object);
   // Null if there is none with that id / key that is a segment and not removed.

@@ -258,10 +258,12 @@ Result<u64> Exec::run(const char* path, const char* const* argv, const char* con
     return built.error();
   }
   // The point of no return.
+  kernel_.end_other_threads(task_);
   kernel_.drop_space(task_);
   task_.space = made;
   task_.sp = VirtAddr(writer.at());
   task_.catches = false;
+  task_.pending = PendingCall{};
   MmInfo& info = kernel_.mm_info(made);
   info.start_stack = task_.sp;
   info.start_code = VirtAddr(image_.segments[0].addr + bias_);

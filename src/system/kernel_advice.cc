@@ -78,6 +78,30 @@ Status follow(KernelImpl& impl, AddressSpace& space, VpnRange range, i32 advice)
   }
 }
 
+// MADV_POPULATE_READ and _WRITE, from the lowest page up to the first that cannot come. `left`
+// becomes what is still to be done, for the call's repetition.
+Result<u64> populate_advised(KernelImpl& impl, AddressSpace& space, VpnRange* left, Populate how) {
+  while (!left->empty()) {
+    const Area* area = space.find(left->start);
+    if (area == nullptr) return Error::no_memory;
+    if (area->foreign) return Error::not_supported;
+    const Prot needed = how == Populate::write ? Prot::write : Prot::read;
+    if (!allows(area->prot, needed)) return Error::invalid;
+    const VpnRange part = intersection(area->range(), *left);
+    switch (impl.sys.fault.populate(space, part, &left->start, how)) {
+      case FaultOutcome::done: break;
+      case FaultOutcome::wait: return Error::wait;
+      case FaultOutcome::oom: return Error::no_memory;
+      case FaultOutcome::maperr:
+      case FaultOutcome::accerr:
+      case FaultOutcome::bus:
+      case FaultOutcome::corrupt: return Error::fault;
+    }
+    left->start = part.end;
+  }
+  return u64{0};
+}
+
 }  // namespace
 
 Result<u64> Kernel::mlock(Pid pid, u64 addr, u64 length) {
@@ -119,9 +143,8 @@ Result<u64> Kernel::mlockall(Pid pid, u32 flags) {
   if (now && space.total_vm() > space.limits().memlock) return Error::no_memory;
   // A repetition goes on where it was: from the start, the last pages that fit would take each
   // other's frame for ever.
-  constexpr u64 kNoAddress = ~u64{0};
   PendingCall& pending = task->pending;
-  if (pending.name == nullptr || pending.a != flags || pending.b != kNoAddress) {
+  if (!pending.is("mlockall", flags)) {
     space.set_lock_future((flags & kMclFuture) != 0);
     if (!now) return u64{0};
     for (Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {
@@ -129,7 +152,7 @@ Result<u64> Kernel::mlockall(Pid pid, u32 flags) {
       SPW_TRY(space.set_locked(a->range(), true, PageCount(~u64{0})));
       a = space.find(next - 1);  // locking may have joined it with its neighbours
     }
-    pending = {"mlockall", flags, kNoAddress, 0, 0, {Vpn(0), kVpnEnd}};
+    pending = {"mlockall", flags, 0, 0, 0, {Vpn(0), kVpnEnd}};
   }
   for (Area* a = space.find_above(pending.range.start); a != nullptr; a = AreaTree::next(a)) {
     const VpnRange part = intersection(a->range(), pending.range);
@@ -179,12 +202,15 @@ Result<u64> Kernel::madvise(Pid pid, u64 addr, u64 length, i32 advice) {
   const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr + bytes).vpn()};
   if (range.empty()) return u64{0};
   if (populate) {
-    if (task->pending.name != nullptr && task->pending.a == addr && task->pending.b == length) {
-      return impl_.finish_pending(*task, true);
+    const u64 number = static_cast<u64>(advice);
+    if (!task->pending.is("madvise", addr, length, number)) {
+      task->pending = {"madvise", addr, length, number, 0, range};
     }
-    SPW_TRY(space.check_mapped(range));
-    task->pending = {"madvise", addr, length, 0, 0, range};
-    return impl_.finish_pending(*task, true);
+    const Result<u64> result =
+        populate_advised(impl_, space, &task->pending.range,
+                         advice == kAdvicePopulateWrite ? Populate::write : Populate::read);
+    if (result.ok() || result.error() != Error::wait) task->pending = PendingCall{};
+    return result;
   }
   for (Area* a = space.find_above(range.start); a != nullptr && a->start < range.end;
        a = AreaTree::next(a)) {
@@ -199,7 +225,10 @@ Result<u64> Kernel::madvise(Pid pid, u64 addr, u64 length, i32 advice) {
     hole = hole || area == nullptr || area->start > at;
     if (area == nullptr || area->start >= range.end) break;
     const VpnRange part = intersection(area->range(), {at, range.end});
-    SPW_TRY(follow(impl_, space, part, advice));
+    const Status followed = follow(impl_, space, part, advice);
+    // No room for the areas that the advice needs: Linux calls that a shortage that may end.
+    if (!followed.ok() && followed.error() == Error::no_memory) return Error::again;
+    SPW_TRY(followed);
     at = part.end;
   }
   if (hole) return Error::no_memory;

@@ -23,6 +23,11 @@ struct PendingCall {
   u64 c = 0;
   u64 result = 0;
   VpnRange range{};
+
+  // Whether this is the call with these arguments.
+  bool is(const char* call, u64 x, u64 y = 0, u64 z = 0) const {
+    return name != nullptr && __builtin_strcmp(name, call) == 0 && a == x && b == y && c == z;
+  }
 };
 
 struct Task {
@@ -81,6 +86,7 @@ class KernelImpl {
   void drop_space(Task& task);
   void end_task(Task& task, i32 code);
   void end_process(u32 leader, i32 code);
+  void end_other_threads(Task& task);
   u64 task_top() const;  // end of user addresses (TASK_SIZE)
 
   // oom.cc

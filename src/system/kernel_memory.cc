@@ -61,9 +61,7 @@ Result<u64> KernelImpl::finish_pending(Task& task, bool must) {
 
 Result<u64> Kernel::mmap(Pid pid, u64 addr, u64 length, u32 prot, u32 flags, i32 fd, u64 offset) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
-  if (task->pending.name != nullptr && task->pending.a == addr && task->pending.b == length) {
-    return impl_.finish_pending(*task, false);
-  }
+  if (task->pending.is("mmap", addr, length, flags)) return impl_.finish_pending(*task, false);
   AddressSpace& space = impl_.space(*task);
   const u64 asked = addr;
   const WalkScope walk(impl_.sys.observer.walk, "do_mmap", "{a:x}, {b} bytes", addr, length);
@@ -148,7 +146,7 @@ Result<u64> Kernel::mmap(Pid pid, u64 addr, u64 length, u32 prot, u32 flags, i32
   const u64 result = addr_of(start.value()).v;
   impl_.sys.observer.step("area {a:x}-{b:x}", result, result + pages * kPageSize);
   if (!params.locked && (flags & kMapPopulate) == 0) return result;
-  task->pending = {"mmap", asked, length, 0, result, {start.value(), start.value() + pages}};
+  task->pending = {"mmap", asked, length, flags, result, {start.value(), start.value() + pages}};
   return impl_.finish_pending(*task, false);
 }
 
@@ -174,9 +172,7 @@ Result<u64> Kernel::mprotect(Pid pid, u64 addr, u64 length, u32 prot) {
   if (pages > kVpnEnd.v || VirtAddr(addr).vpn().v + pages > kVpnEnd.v) return Error::no_memory;
   const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
   AddressSpace& space = impl_.space(*task);
-  const bool pending = task->pending.name != nullptr && task->pending.a == addr &&
-                       task->pending.b == length && task->pending.c == prot;
-  if (!pending) {
+  if (!task->pending.is("mprotect", addr, length, prot)) {
     const bool breaks_cow = allows(prot_of(prot), Prot::write) && has_locked_readonly(space, range);
     SPW_TRY(space.protect(range, prot_of(prot)));
     if (!breaks_cow) return u64{0};
@@ -191,8 +187,7 @@ Result<u64> Kernel::mprotect(Pid pid, u64 addr, u64 length, u32 prot) {
 Result<u64> Kernel::mremap(Pid pid, u64 old_addr, u64 old_length, u64 new_length, u32 flags,
                            u64 new_addr) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
-  if (task->pending.name != nullptr && task->pending.a == old_addr &&
-      task->pending.b == old_length && task->pending.c == new_length) {
+  if (task->pending.is("mremap", old_addr, old_length, new_length)) {
     return impl_.finish_pending(*task, false);
   }
   AddressSpace& space = impl_.space(*task);
@@ -236,9 +231,7 @@ Result<u64> Kernel::mremap(Pid pid, u64 old_addr, u64 old_length, u64 new_length
 
 Result<u64> Kernel::brk(Pid pid, u64 addr) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
-  if (task->pending.name != nullptr && task->pending.a == addr) {
-    return impl_.finish_pending(*task, false);
-  }
+  if (task->pending.is("brk", addr)) return impl_.finish_pending(*task, false);
   AddressSpace& space = impl_.space(*task);
   const WalkScope walk(impl_.sys.observer.walk, "sys_brk", "{a:x}", addr);
   const VirtAddr before = space.brk_now();

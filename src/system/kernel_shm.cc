@@ -27,6 +27,8 @@ Result<u64> Kernel::shmget(Pid pid, u32 key, u64 size, u32 flags) {
 Result<u64> Kernel::shmat(Pid pid, u32 id, u64 addr, u32 flags) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
   AddressSpace& space = impl_.space(*task);
+  if (task->pending.is("shmat", addr, id, flags)) return impl_.finish_pending(*task, false);
+  const u64 asked = addr;
   const WalkScope walk(impl_.sys.observer.walk, "sys_shmat", "segment {a}", id);
   if ((addr & kPageMask) != 0) {
     if ((flags & kShmRnd) == 0) return Error::invalid;
@@ -38,15 +40,28 @@ Result<u64> Kernel::shmat(Pid pid, u32 id, u64 addr, u32 flags) {
   MapParams params;
   const u64 pages = object->mapping.size_pages();
   params.range = {VirtAddr(addr).vpn(), VirtAddr(addr).vpn() + pages};
-  params.prot = (flags & kShmRdonly) != 0 ? Prot::read : Prot::read_write;
+  if ((flags & kShmRdonly) != 0) {
+    params.prot = Prot::read;
+    params.may = Prot::read_exec;
+  } else {
+    params.prot = Prot::read_write;
+  }
+  params.locked = space.lock_future();
   params.shared = params.may_share = true;
   params.fixed = params.noreplace = addr != 0;
   params.mapping = &object->mapping;
   params.ops = &impl_.sys.shmem;
   if (addr != 0 && addr > impl_.task_top() - pages * kPageSize) return Error::invalid;
+  if (addr != 0 && addr_of(space.range().start).v > addr) return Error::perm;  // mmap_min_addr
+  if (params.locked && space.locked_vm() + PageCount(pages) > space.limits().memlock) {
+    return Error::again;
+  }
   const Result<Vpn> start = space.map(params);
   if (!start.ok()) return start.error() == Error::exists ? Error::invalid : start.error();
-  return addr_of(start.value()).v;
+  const u64 result = addr_of(start.value()).v;
+  if (!params.locked) return result;
+  task->pending = {"shmat", asked, id, flags, result, {start.value(), start.value() + pages}};
+  return impl_.finish_pending(*task, false);
 }
 
 Result<u64> Kernel::shmdt(Pid pid, u64 addr) {

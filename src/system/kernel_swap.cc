@@ -161,6 +161,7 @@ Result<u64> Kernel::swapoff(u32 device) {
     impl_.sys.observer.step("not all pages could be brought in: the area stays on");
     impl_.area_going_off = 0;
     SPW_TRY(areas.cancel_off(area));
+    impl_.update_commit();  // a swapon meanwhile did not count this area
     return emptied.error();
   }
   impl_.area_going_off = 0;

@@ -171,6 +171,17 @@ void KernelImpl::end_process(u32 leader, i32 code) {
   }
 }
 
+// What exec does to a process of several tasks (de_thread): `task` goes on alone. It keeps its
+// number, where Linux would give it that of the first task.
+void KernelImpl::end_other_threads(Task& task) {
+  for (u32 i = 0; i < Kernel::kTasksMax; ++i) {
+    if (tasks[i].used && tasks[i].leader == task.leader && &tasks[i] != &task) {
+      end_task(tasks[i], 0);
+    }
+  }
+  task.leader = task.pid;
+}
+
 void Kernel::exit(Pid pid, i32 code) {
   Task* task = impl_.find(pid);
   if (task == nullptr) return;
@@ -183,10 +194,10 @@ void Kernel::exit(Pid pid, i32 code) {
 
 void Kernel::kill(Pid pid, Signal signo) {
   Task* task = impl_.find(pid);
-  if (task == nullptr || task->state == TaskState::dead) return;
+  if (task == nullptr || task->state == TaskState::dead || signo == Signal::none) return;
   task->last_signal = SignalInfo{signo, 0, VirtAddr(0)};
   const bool caught = task->catches && (signo == Signal::segv || signo == Signal::bus);
-  if (!caught && signo != Signal::none) {
+  if (!caught) {
     impl_.end_process(task->leader, 128 + static_cast<i32>(signo));
   }
 }

@@ -240,7 +240,7 @@ std::string Chaos::check_frames(const Truth& truth) {
     if (f.mapping != 0) {
       ++cached;
       if (f.owner == PageOwner::shmem) ++shmem;
-      if (f.dirty) ++dirty;
+      if (f.dirty && f.owner != PageOwner::shmem) ++dirty;
       if (f.writeback) ++writing;
     }
     if (f.mapcount > 0) {

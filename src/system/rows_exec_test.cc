@@ -308,6 +308,31 @@ TEST(RowsExec, a_file_that_is_written_does_not_run_and_one_that_runs_is_not_writ
   EXPECT_EQ(row.bed.quiet(), "");
 }
 
+TEST(RowsExec, the_other_threads_end) {
+  ExecRow row;
+  Kernel& kernel = row.bed.kernel();
+  row.install("prog", usual());
+  const Pid first = row.pid;
+  const Pid second = kernel.clone_thread(first).value();
+  const Pid third = kernel.clone_thread(first).value();
+  const Pid other = row.bed.fork(first);
+  const SpaceId old = kernel.space_of(first);
+  row.pid = second;
+  ASSERT_TRUE(row.exec("prog").ok());
+  EXPECT_FALSE(kernel.alive(first));
+  EXPECT_TRUE(kernel.alive(second));
+  EXPECT_FALSE(kernel.alive(third));
+  EXPECT_TRUE(kernel.alive(other));
+  EXPECT_EQ(kernel.on_fault(old, VirtAddr(RowsBed::kStackTop - 1), Access::read, 0),
+            FaultOutcome::maperr)
+      << "nobody has the old image any more";
+  // It is a process of its own now: a signal that is not caught ends it.
+  kernel.kill(second, Signal::kill);
+  EXPECT_FALSE(kernel.alive(second));
+  EXPECT_TRUE(kernel.alive(other));
+  EXPECT_EQ(row.bed.quiet(), "");
+}
+
 TEST(RowsExec, without_a_frame_the_old_image_runs_on) {
   // Frames run out at each point of the call in turn: all that it had taken is back.
   u32 failures = 0;

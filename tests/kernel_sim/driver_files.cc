@@ -353,9 +353,11 @@ void Driver::attach(u32 slot, const Op& op) {
     const PageRange place{at / kPageSize, at / kPageSize + pages};
     if (at != 0) {
       p.refuse_if(!space.is_free(place) || at > top() - pages * kPageSize, Error::invalid);
-      p.refuse_if(at < kMinAddress, Error::no_memory);
+      p.refuse_if(at < kMinAddress, Error::perm);
     }
     p.refuse_if(space.total_vm() + pages > space.limits.as, Error::no_memory);
+    const bool locks_too_much = space.locked_vm() + pages > space.limits.memlock;
+    p.refuse_if(space.lock_future && locks_too_much, Error::again);
     if (setup_.map_count_max < 1000) p.also(Error::no_memory);
   }
   const u32 flags = (op.has(FlagBit::readonly) ? kShmRdonly : 0) | (round ? kShmRnd : 0);
@@ -375,9 +377,12 @@ void Driver::attach(u32 slot, const Op& op) {
     fail("shmat chooses a wrong place: " + print(op));
   }
   a.prot = op.has(FlagBit::readonly) ? Prot::read : Prot::read_write;
+  if (op.has(FlagBit::readonly)) a.may = Prot::read_exec;
+  a.locked = space.lock_future;
   a.shared = a.may_share = true;
   a.object = segment;
   space.map(a);
+  if (a.locked) bring_in(&space, a.range);
 }
 
 // The segment attached at the address, perhaps in pieces by now.

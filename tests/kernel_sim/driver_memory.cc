@@ -112,10 +112,12 @@ void Driver::check_error(const Op& op, const Prediction& p, Error error) {
   // A call that brings pages in needs room for all of them.
   const u64 pages = std::min(pages_of(op.at, op.len).pages(), setup_.frames * 8);
   const bool brings = op.kind == OpKind::madvise || op.kind == OpKind::mlock;
-  if (brings && error == Error::again && demand() + 2 * pages > supply()) return;
-  // A call that brings pages in says ENOMEM for whatever kept one of them away.
+  const bool advice = op.kind == OpKind::madvise;
+  const bool short_of_memory = error == Error::again || (advice && error == Error::no_memory);
+  if (brings && short_of_memory && demand() + 2 * pages > supply()) return;
+  // A call that brings pages in says ENOMEM for whatever kept one of them away, madvise EFAULT.
   const bool read_failed = fired(Failure::read_io) != 0 || damaged() != 0;
-  if (error == Error::no_memory && read_failed) return;
+  if (error == (advice ? Error::fault : Error::no_memory) && read_failed) return;
   fail(std::string(name_of(op.kind)) + " refused with " + spillway::name_of(error) + ": " +
        print(op) + ", needs " + std::to_string(demand()) + " pages of " + std::to_string(supply()));
 }
@@ -157,6 +159,20 @@ void Driver::after_failed_advice(u32 slot, const Op& op, Error error, const Pred
   const PageRange range = pages_of(op.at, op.len);
   if (op.advice == 22 || op.advice == 23) {
     bring_in(&space, range);
+  } else if (error == Error::again) {
+    // Some areas have followed. What one page is asked for is done, or not at all.
+    for (const ModelArea& a : space.areas_in(range)) {
+      const PageRange pages = a.range.clip(range);
+      for (u64 page = pages.first; page < pages.end; ++page) {
+        Op part = op;
+        part.at = page * kPageSize;
+        part.len = kPageSize;
+        const Proc& proc = *world_.at(slot);
+        if (to_the_end("madvise", [&] { return call(proc, part); }).ok()) {
+          apply(context(proc), part, 0);
+        }
+      }
+    }
   } else if (error == Error::no_memory && p.allows(error)) {
     for (const ModelArea& a : space.areas_in(range)) {
       Op part = op;

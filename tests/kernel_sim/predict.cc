@@ -171,8 +171,16 @@ Prediction predict_madvise(const Context& c, const Op& op) {
       p.refuse_if(a.object != nullptr, Error::invalid);
     }
   }
-  if ((op.advice == 22 || op.advice == 23) && reaches_behind_end(space, range)) {
-    p.refuse(Error::no_memory);
+  const bool populates = op.advice == 22 || op.advice == 23;
+  if (populates) {
+    // The lowest page that cannot come decides.
+    p.refuse_if(reaches_behind_end(space, range), Error::fault);
+    const Prot needed = op.advice == 23 ? Prot::write : Prot::read;
+    for (const ModelArea& a : space.areas_in(range)) {
+      p.refuse_if(!allows(a.prot, needed), Error::invalid);
+    }
+  } else if (near_map_limit(c)) {
+    p.also(Error::again);
   }
   return p;
 }
@@ -206,6 +214,7 @@ Prediction predict_mlock(const Context& c, const Op& op) {
   for (const ModelArea& a : space.areas_in(range)) {
     p.refuse_if(lock && a.prot == Prot::none, Error::no_memory);
   }
+  if (near_map_limit(c)) p.also(Error::no_memory);
   return p;
 }
 
