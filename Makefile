@@ -31,6 +31,10 @@ check:
 	@SPW_JOBS=$(JOBS) tools/check $(MODE)
 
 bench: build
+	@tools/bootstrap bench
+	@cmake -S . -B build -DSPW_BENCH=ON >/dev/null
+	@cmake --build build -j $(JOBS) --target slab_bench
+	@build/bin/bench/slab_bench
 	@bench/run
 
 install: build

@@ -11,7 +11,7 @@ constexpr const char* kNames[Kmalloc::kClasses] = {
 
 Status Kmalloc::init(SlabChain& chain, const KmallocConfig& config, AllocFlags flags) {
   SPW_ASSERT_EQ(count_, 0u);
-  frames_ = &chain.frame_table();
+  pages_ = &chain.frame_table()[Pfn(0)];
   base_ = reinterpret_cast<u64>(chain.memory().bytes(Pfn(0)));
   bytes_ = chain.memory().count().bytes();
   while (count_ < kClasses) {
@@ -30,6 +30,9 @@ Status Kmalloc::init(SlabChain& chain, const KmallocConfig& config, AllocFlags f
     if (!status.ok()) {
       (void)destroy();
       return status;
+    }
+    for (u32 slot = 0; slot < chain.slots(); ++slot) {
+      fast_[slot][count_] = &caches_[count_].fast(slot);
     }
     ++count_;
   }

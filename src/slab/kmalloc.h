@@ -37,17 +37,19 @@ class Kmalloc {
     const u32 k = class_of(size);
     if (k >= kClasses) [[unlikely]]
       return Error::invalid;
+    if (!flags.zero) [[likely]] {
+      if (void* object = KmemCache::pop(*fast_[slot][k])) return object;
+    }
     return caches_[k].alloc(flags, slot);
   }
   // Null is nothing. What no general cache handed out is a bug.
   void free(void* object, u32 slot = 0) {
     if (object == nullptr) return;
-    cache_for(object).free(object, slot);
+    const u32 k = class_of_frame(object);
+    if (!KmemCache::push(*fast_[slot][k], object)) caches_[k].free_slow(object, slot);
   }
   // ksize: the bytes that may be used.
-  u64 usable_size(const void* object) const {
-    return const_cast<Kmalloc*>(this)->cache_for(object).object_size();
-  }
+  u64 usable_size(const void* object) const { return kSizeMin << class_of_frame(object); }
 
   KmemCache& cache(u32 number) { return caches_[number]; }
   // kClasses or more: no class is so large.
@@ -56,23 +58,25 @@ class Kmalloc {
   }
 
  private:
-  KmemCache& cache_for(const void* object) {
+  u32 class_of_frame(const void* object) const {
     const u64 delta = reinterpret_cast<u64>(object) - base_;
     if (delta >= bytes_) [[unlikely]]
       slab_bug("foreign pointer", "kmalloc", object);
-    const Page& page = (*frames_)[Pfn(static_cast<u32>(delta >> kPageShift))];
+    const Page& page = pages_[delta >> kPageShift];
     const u32 k = page.index - 1;
     if (page.owner != PageOwner::slab || k >= kClasses) [[unlikely]] {
       slab_bug("foreign pointer", "kmalloc", object);
     }
-    return caches_[k];
+    return k;
   }
 
   u64 base_ = 0;
   u64 bytes_ = 0;
-  FrameTable* frames_ = nullptr;
+  const Page* pages_ = nullptr;
   u32 count_ = 0;  // caches that exist
   KmemCache caches_[kClasses];
+  // Each slot's magazines side by side: fast paths need nothing else of the caches.
+  KmemCache::Magazine* fast_[KmemCache::kSlotsMax][16] = {};
 };
 
 }  // namespace spillway

@@ -5,6 +5,8 @@
 
 namespace spillway {
 
+constinit KmemCache::Magazine KmemCache::kClosed{};
+
 Result<void*> KmemCache::alloc_slow(AllocFlags flags, u32 slot) {
   void* object = take(slot);
   while (object == nullptr) {
@@ -39,7 +41,8 @@ u32 KmemCache::refill(Magazine& m) {
     m.limit.store(limit_, std::memory_order_relaxed);
   }
   GuardIf guard(own_lock_, lock_);
-  const u32 got = take_batch(m.entries(), batch_);
+  u32 got = take_from_depot(m.entries(), batch_);
+  if (got == 0) got = take_batch(m.entries(), batch_);
   m.word.store(m.word.load(std::memory_order_relaxed) + got, std::memory_order_relaxed);
   return got;
 }
@@ -86,7 +89,7 @@ void KmemCache::free_slow(void* object, u32 slot) {
     if (m.limit.load(std::memory_order_relaxed) == 0) {
       m.limit.store(limit_, std::memory_order_relaxed);
       flush(m, m.avail());
-    } else {
+    } else if (!flush_to_depot(m, batch_)) {
       flush(m, batch_);
     }
     const bool pushed = push(m, object);
@@ -111,29 +114,33 @@ void KmemCache::flush(Magazine& m, u32 count) {
   Pfn dead;
   {
     GuardIf guard(own_lock_, lock_);
-    // Up to the top, so that a slab's stack hands out what the magazine would have: newest first.
-    Slab* slab = nullptr;
-    const u8* start = nullptr;
-    for (u32 i = 0; i < count; ++i) {
-      void* const object = m.entries()[avail - count + i];
-      const u64 delta = static_cast<u64>(static_cast<u8*>(object) - start);
-      u32 index = 0;
-      if (slab != nullptr && delta < u64{layout_.objects} * layout_.stride) {
-        index = static_cast<u32>((delta * reciprocal_) >> 40);
-        if (u64{index} * layout_.stride != delta) {
-          slab_bug("pointer into the middle", name(), object);
-        }
-      } else {
-        slab = &locate(object, &index);
-        start = object_at(*slab, 0);
-      }
-      put(*slab, index);
-    }
-    in_use_.store(in_use_.load(std::memory_order_relaxed) - count, std::memory_order_relaxed);
+    put_batch(m.entries() + (avail - count), count);
     m.word.store(word - count, std::memory_order_relaxed);
     dead = take_surplus();
   }
   (void)release(dead);
+}
+
+void KmemCache::put_batch(void** objects, u32 count) {
+  // Up to the top, so that a slab's stack hands out what the magazine would have: newest first.
+  Slab* slab = nullptr;
+  const u8* start = nullptr;
+  for (u32 i = 0; i < count; ++i) {
+    const u64 delta = static_cast<u64>(static_cast<u8*>(objects[i]) - start);
+    u32 index = 0;
+    // Neighbours often lie in one slab: then there is no need to look it up.
+    if (slab != nullptr && delta < u64{layout_.objects} * layout_.stride) {
+      index = static_cast<u32>((delta * reciprocal_) >> 40);
+      if (u64{index} * layout_.stride != delta) {
+        slab_bug("pointer into the middle", name(), objects[i]);
+      }
+    } else {
+      slab = &locate(objects[i], &index);
+      start = object_at(*slab, 0);
+    }
+    put(*slab, index);
+  }
+  in_use_.store(in_use_.load(std::memory_order_relaxed) - count, std::memory_order_relaxed);
 }
 
 void KmemCache::put_checked(void* object) {
@@ -181,17 +188,19 @@ u32 KmemCache::shrink(OwnedSlots owned) {
   } else {
     for (u32 slot = 0; slot < slots_; ++slot) drain(slot);
   }
+  drain_depot();
   return release_empty(slabs_empty());
 }
 
 u64 KmemCache::objects_cached() const {
   u64 sum = 0;
   for (u32 slot = 0; limit_ != 0 && slot < slots_; ++slot) sum += magazine(slot).avail();
-  return sum;
+  return sum + depot_count_.load(std::memory_order_relaxed);
 }
 
 u64 KmemCache::frames() const {
-  return (slabs() << layout_.order) + (limit_ != 0 ? u64{1} << magazine_order_ : 0);
+  return (slabs() << layout_.order) + (limit_ != 0 ? u64{1} << magazine_order_ : 0) +
+         depot_frames_.load(std::memory_order_relaxed);
 }
 
 }  // namespace spillway

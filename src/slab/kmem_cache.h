@@ -2,11 +2,14 @@
 // per slot in front of them.
 //
 // An allocation pops the slot's magazine; when that is empty, a batch of objects moves from the
-// slabs into it; when no slab has a free object, the cache grows by a slab. A free pushes; a full
-// magazine first gives a batch back. Partial slabs are used before empty ones: of the partial ones
-// that which became partial last, of the empty ones the oldest (three lists in place of 2.4.0's one
-// with a pointer into it: the same order without the pointer). Slabs whose objects are all free
-// stay until reap, shrink or empty_max take them; objects in magazines keep their slab.
+// depot or the slabs into it; when no slab has a free object, the cache grows by a slab. A free
+// pushes; a full magazine first gives a batch back, to the depot while that has room, else to the
+// slabs. The depot (Bonwick's; Linux's shared array) is a stack of free objects that all slots
+// share: a batch enters and leaves it as a copy of pointers, without a look at its slabs. Partial
+// slabs are used before empty ones: of the partial ones that which became partial last, of the
+// empty ones the oldest (three lists in place of 2.4.0's one with a pointer into it: the same order
+// without the pointer). Slabs whose objects are all free stay until reap, shrink or empty_max take
+// them; objects in magazines and depot keep their slab.
 //
 // Every frame of a slab leads to it (Page::private_data), so free needs no size and a foreign
 // pointer is recognised. What is found, and when, is told at SlabCheck.
@@ -51,21 +54,19 @@ class KmemCache {
   // One object: constructed, zeroed or undefined, as configured; AllocFlags::zero asks for zeroes.
   // no_memory, or wait (see PageAllocator::alloc).
   Result<void*> alloc(AllocFlags flags, u32 slot = 0) {
-    if (plain_ && !flags.zero) [[likely]] {
-      if (void* object = pop(magazine(slot))) return object;
+    if (!flags.zero) [[likely]] {
+      if (void* object = pop(fast(slot))) return object;
     }
     return alloc_slow(flags, slot);
   }
   // `object` came from this cache and is not free already.
   void free(void* object, u32 slot = 0) {
-    if (plain_) [[likely]] {
-      if (push(magazine(slot), object)) return;
-    }
-    free_slow(object, slot);
+    if (!push(fast(slot), object)) free_slow(object, slot);
   }
 
-  // Gives all slabs without objects in use back (kmem_cache_shrink), after emptying the magazines
-  // that the caller owns and asking the owners of the others; returns how many slabs went.
+  // Gives all slabs without objects in use back (kmem_cache_shrink), after emptying the depot and
+  // the magazines that the caller owns and asking the owners of the others; returns how many slabs
+  // went.
   u32 shrink(OwnedSlots owned = OwnedSlots::all);
   // Moves what the slot's magazine holds back to the slabs. Owner of the slot.
   void drain(u32 slot);
@@ -83,8 +84,10 @@ class KmemCache {
   u64 objects_cached() const;
   u64 slabs() const { return slabs_.load(std::memory_order_relaxed); }
   u64 slabs_empty() const { return empty_count_.load(std::memory_order_relaxed); }
-  // Frames of slabs and magazines: those with PageOwner::slab that are this cache's.
+  // Frames of slabs, magazines and depot: those with PageOwner::slab that are this cache's.
   u64 frames() const;
+  // Moves what the depot holds back to the slabs, and gives its frames back. Any thread.
+  void drain_depot();
   u32 limit() const { return limit_; }
   SlabInfo info() const;
   // O(objects): lists, counts, states and magazines agree; at level full, also what lies in and
@@ -97,6 +100,7 @@ class KmemCache {
 
  private:
   friend class SlabChain;
+  friend class Kmalloc;
 
   // The free objects of a slot. `word` holds their number in its low 16 bits and above it the
   // allocations that the slot has served: both change in one addition.
@@ -114,6 +118,18 @@ class KmemCache {
     u32 avail() const { return static_cast<u32>(word.load(std::memory_order_relaxed) & kAvail); }
   };
   static_assert(sizeof(Magazine) == 32, "with 252, 124 or 60 entries a power of two");
+  // Always empty and always full, so that fast paths leave it alone.
+  static Magazine kClosed;
+
+  // A frame of the depot: pointers to free objects.
+  struct DepotFrame {
+    static constexpr u32 kEntries = (kPageSize - 16) / sizeof(void*);
+    u32 below;  // the next frame of the list, or Pfn::kNone
+    u32 count;
+    u64 unused;
+    void* entry[kEntries];
+  };
+  static_assert(sizeof(DepotFrame) == kPageSize);
 
   // Head and tail frames of a list of slabs, linked through Page::prev and next.
   struct List {
@@ -124,6 +140,11 @@ class KmemCache {
   Magazine& magazine(u32 slot) const {
     SPW_DEBUG_ASSERT(slot < slots_);
     return *reinterpret_cast<Magazine*>(magazines_ + (u64{slot} << magazine_shift_));
+  }
+  // The slot's magazine, or kClosed when there is more to do per object than to move it.
+  Magazine& fast(u32 slot) const {
+    SPW_DEBUG_ASSERT(slot < slots_);
+    return *reinterpret_cast<Magazine*>(fast_ + u64{slot} * fast_stride_);
   }
   static void* pop(Magazine& m) {
     const u64 word = m.word.load(std::memory_order_relaxed);
@@ -148,7 +169,17 @@ class KmemCache {
   void free_slow(void* object, u32 slot);
   void* take(u32 slot);
   u32 refill(Magazine& m);
+  // Take `count` objects from the top of the magazine: to the slabs; to the depot, false if that
+  // has no room.
   void flush(Magazine& m, u32 count);
+  bool flush_to_depot(Magazine& m, u32 count);
+  bool put_to_depot(void** objects, u32 count) SPW_REQUIRES(lock_);
+  bool add_depot_frame();
+  u32 take_from_depot(void** out, u32 want) SPW_REQUIRES(lock_);
+  void put_batch(void** objects, u32 count) SPW_REQUIRES(lock_);
+  DepotFrame& depot_frame(u32 pfn) const {
+    return *reinterpret_cast<DepotFrame*>(base_ + (u64{pfn} << kPageShift));
+  }
   u32 take_batch(void** out, u32 want) SPW_REQUIRES(lock_);
   void put(Slab& slab, u32 index) SPW_REQUIRES(lock_);
   void put_checked(void* object) SPW_REQUIRES(lock_);
@@ -181,6 +212,8 @@ class KmemCache {
   u32 fingerprint(const u8* object) const;
   bool validate_list(const List& list, u64* slabs, u64* in_use, u64* cached, u32 kind) const;
   bool validate_slab(Slab& slab, u64* cached) const;
+  bool validate_cached(void* const* objects, u32 count) const;
+  bool validate_depot() const SPW_REQUIRES(lock_);
 
   List& list_for(const Slab& slab) SPW_REQUIRES(lock_) {
     return slab.in_use == 0 ? empty_ : slab.in_use == layout_.objects ? full_ : partial_;
@@ -190,10 +223,11 @@ class KmemCache {
   void unlink(List& list, Pfn slab);
 
   // What the fast paths read, together.
+  u8* fast_ = reinterpret_cast<u8*>(&kClosed);
+  u64 fast_stride_ = 0;
   u8* magazines_ = nullptr;
   u32 magazine_shift_ = 0;
   u32 slots_ = 0;
-  bool plain_ = false;  // nothing to do per object but to move it
   u32 limit_ = 0;
   u32 batch_ = 0;
   // For locate.
@@ -224,8 +258,13 @@ class KmemCache {
   u64 reaped_ SPW_GUARDED_BY(lock_) = 0;
   u64 errors_ SPW_GUARDED_BY(lock_) = 0;
   u64 allocs_direct_ SPW_GUARDED_BY(lock_) = 0;  // not through a magazine
+  // Frames of the depot: a stack with objects in each, and empty ones.
+  u32 depot_top_ SPW_GUARDED_BY(lock_) = Pfn::kNone;
+  u32 depot_spare_ SPW_GUARDED_BY(lock_) = Pfn::kNone;
   // Written under the lock, read anywhere.
-  std::atomic<u64> in_use_{0};  // objects that are not in their slab
+  std::atomic<u64> depot_count_{0};   // objects
+  std::atomic<u32> depot_frames_{0};  // may exceed the limit by what threads add at once
+  std::atomic<u64> in_use_{0};        // objects that are not in their slab
   std::atomic<u64> slabs_{0};
   std::atomic<u64> empty_count_{0};
 };

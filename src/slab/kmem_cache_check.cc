@@ -208,6 +208,16 @@ bool KmemCache::validate_list(const List& list, u64* slabs, u64* in_use, u64* ca
   return list.tail == before;
 }
 
+bool KmemCache::validate_cached(void* const* objects, u32 count) const {
+  const u16 state = config_.check == SlabCheck::none ? Slab::kTaken : Slab::kCached;
+  for (u32 i = 0; i < count; ++i) {
+    Slab* slab = nullptr;
+    u32 index = 0;
+    if (!try_locate(objects[i], &slab, &index) || slab->state()[index] != state) return false;
+  }
+  return true;
+}
+
 bool KmemCache::validate() const {
   GuardIf guard(own_lock_, lock_);
   u64 slabs = 0;
@@ -219,16 +229,12 @@ bool KmemCache::validate() const {
   if (!validate_list(partial_, &slabs, &in_use, &cached, 1)) return false;
   if (!validate_list(full_, &slabs, &in_use, &cached, 2)) return false;
   if (slabs != slabs_ || in_use != in_use_) return false;
-  const u16 state = config_.check == SlabCheck::none ? Slab::kTaken : Slab::kCached;
   for (u32 slot = 0; limit_ != 0 && slot < slots_; ++slot) {
     Magazine& m = magazine(slot);
     if (m.avail() > limit_) return false;
-    for (u32 i = 0; i < m.avail(); ++i) {
-      Slab* slab = nullptr;
-      u32 index = 0;
-      if (!try_locate(m.entries()[i], &slab, &index) || slab->state()[index] != state) return false;
-    }
+    if (!validate_cached(m.entries(), m.avail())) return false;
   }
+  if (!validate_depot()) return false;
   return config_.check == SlabCheck::none || cached == objects_cached();
 }
 

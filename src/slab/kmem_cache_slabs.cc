@@ -38,7 +38,14 @@ Status KmemCache::init(SlabChain& chain, const KmemCacheConfig& config, AllocFla
     }
   }
   own_lock_ = config.locking == SlabLocking::own;
-  plain_ = limit_ != 0 && config.check == SlabCheck::none && !config.zero;
+  if (config.depot_frames == KmemCacheConfig::kLimitBySize) {
+    config_.depot_frames = own_lock_ && limit_ != 0 ? KmemCacheConfig::kDepotFrames : 0;
+  }
+  if (batch_ > DepotFrame::kEntries) config_.depot_frames = 0;
+  if (limit_ != 0 && config.check == SlabCheck::none && !config.zero) {
+    fast_ = magazines_;
+    fast_stride_ = u64{1} << magazine_shift_;
+  }
   chain_ = &chain;
   chain.add(*this);
   return kOk;
@@ -70,7 +77,8 @@ Status KmemCache::destroy() {
   chain_->remove(*this);
   if (limit_ != 0) free_frames(magazine_first_, magazine_order_);
   limit_ = 0;
-  plain_ = false;
+  fast_ = reinterpret_cast<u8*>(&kClosed);
+  fast_stride_ = 0;
   chain_ = nullptr;
   return kOk;
 }

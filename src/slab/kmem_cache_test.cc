@@ -275,6 +275,53 @@ TEST_F(KmemCacheTest, who_does_not_own_a_slot_gets_its_objects_at_the_owners_nex
   EXPECT_EQ(cache_.objects_cached(), 59U);
 }
 
+TEST_F(KmemCacheTest, the_depot_takes_what_magazines_give_back_and_hands_it_to_any_slot) {
+  KmemCacheConfig config = sized("depot", 64);
+  config.locking = SlabLocking::own;
+  config.limit = 20;
+  config.depot_frames = 2;
+  config.check = SlabCheck::sanity;
+  init(cache_, config);
+  std::vector<void*> objects;
+  for (u32 i = 0; i < 3000; ++i) objects.push_back(alloc());
+  const u64 slabs = cache_.slabs();
+  for (void* object : objects) cache_.free(object);
+  // Two frames hold 51 batches of ten each; the rest went to the slabs.
+  EXPECT_EQ(cache_.objects_cached(), 1020U + 20U);
+  EXPECT_EQ(cache_.objects_active(), 0U);
+  EXPECT_LT(0U, cache_.slabs_empty());
+  EXPECT_TRUE(consistent()) << "the depot's frames are counted";
+  const u64 empty = cache_.slabs_empty();
+  std::set<void*> seen;
+  for (u32 i = 0; i < 1020; ++i) {
+    EXPECT_TRUE(seen.insert(cache_.alloc(kAllocKernel, 2).value()).second);
+  }
+  EXPECT_EQ(cache_.slabs_empty(), empty) << "none of it from the slabs";
+  EXPECT_EQ(cache_.objects_cached(), 20U);
+  for (void* object : seen) cache_.free(object, 1);
+  EXPECT_TRUE(consistent());
+  EXPECT_EQ(cache_.shrink(), slabs);
+  EXPECT_EQ(cache_.objects_cached(), 0U);
+  EXPECT_TRUE(consistent());
+}
+
+TEST_F(KmemCacheTest, without_frames_to_spare_the_depot_is_passed_over) {
+  KmemCacheConfig config = sized("depot", 64);
+  config.locking = SlabLocking::own;
+  config.limit = 20;
+  init(cache_, config);
+  std::vector<void*> objects;
+  for (u32 i = 0; i < 300; ++i) objects.push_back(alloc());
+  std::vector<Pfn> taken;
+  for (Result<Pfn> p = bed_.allocator.alloc(0, AllocFlags{}); p.ok();
+       p = bed_.allocator.alloc(0, AllocFlags{})) {
+    taken.push_back(p.value());
+  }
+  for (void* object : objects) cache_.free(object);
+  EXPECT_LE(cache_.objects_cached(), 20U);
+  EXPECT_TRUE(consistent());
+}
+
 TEST_F(KmemCacheTest, growing_colours_and_counts_are_in_slabinfo) {
   KmemCacheConfig config = sized("info", 32);
   init(cache_, config);

@@ -10,10 +10,11 @@ class KmemCache;
 
 // What a cache watches for. Every finding ends the program with the cache's name (slab_bug).
 //
-//   none    Objects are looked at only on their way back from a magazine to their slab (without
-//           magazines: at once). Found there: foreign pointers, pointers into the middle, objects
-//           of other caches, and an object that is in its slab already. Not found: an object that
-//           is twice in magazines and was handed out again in between; writes of any kind.
+//   none    Objects are looked at only on their way back to their slab (without magazines: at
+//           once; else when magazine and depot are full, or are emptied). Found there: foreign
+//           pointers, pointers into the middle, objects of other caches, and an object that is in
+//           its slab already. Not found: an object that is twice in magazines and was handed out
+//           again in between; writes of any kind.
 //   sanity  At every free: the same, and every double free until the object is handed out again,
 //           also while it lies in a magazine. Not found: writes of any kind.
 //   full    The same; writes before and past the object (red zones of a word on both sides, at free
@@ -41,6 +42,9 @@ inline constexpr u32 kRedFree = 0x170fc2a5;
 struct KmemCacheConfig {
   static constexpr u32 kLimitBySize = ~u32{0};
   static constexpr u32 kKeepAll = ~u32{0};
+  // 16,000 objects: a program that frees some thousand objects at once and soon wants them again
+  // shall not pay for their way through the slabs.
+  static constexpr u32 kDepotFrames = 32;
 
   const char* name = nullptr;  // at most 18 characters, outlives the cache
   bool several = false;        // else the name is unique in its chain
@@ -61,7 +65,10 @@ struct KmemCacheConfig {
   u32 line = 64;
   u32 empty_max = kKeepAll;  // empty slabs kept; the next goes at once
   u32 limit = kLimitBySize;  // objects in a magazine; 0 = no magazines
-  u32 tag = 0;               // in Page::index of its frames, for who finds the cache by the frame
+  // Frames that the depot may take: kLimitBySize = kDepotFrames where the cache has a lock of its
+  // own and magazines, else none.
+  u32 depot_frames = kLimitBySize;
+  u32 tag = 0;  // in Page::index of its frames, for who finds the cache by the frame
 
   // For descriptors of the manager itself, under the engine lock: zeroed, checked, and memory
   // comes back at once but for one slab. No magazine: what it saves is a lock, and none is taken.
@@ -126,7 +133,7 @@ constexpr u32 magazine_limit_for(u32 size) {
 struct SlabInfo {
   const char* name;
   u64 objects_active;  // handed out
-  u64 objects_cached;  // in magazines
+  u64 objects_cached;  // in magazines and the depot
   u64 objects_total;
   u64 slabs_active;  // with an object that is not in the slab
   u64 slabs_total;
@@ -139,9 +146,9 @@ struct SlabInfo {
   u64 frees;
   u64 grown;      // slabs made
   u64 reaped;     // slabs given back
-  u64 high_mark;  // most objects out of slabs at once, magazines included
+  u64 high_mark;  // most objects out of slabs at once, cached ones included
   u64 errors;     // allocations that failed
-  u64 frames;     // slabs and magazines
+  u64 frames;     // slabs, magazines, depot
 };
 
 // Ends the program: "slab: WHAT in cache NAME", with the object's address as the left value.

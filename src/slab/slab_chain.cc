@@ -98,6 +98,7 @@ u64 SlabChain::score(KmemCache& cache, u32 slot, u64* empty) {
   } else {
     cache.drain(0);
   }
+  cache.drain_depot();
   *empty = cache.slabs_empty();
   u64 pages = *empty << cache.layout_.order;
   // Dear to make anew: the ctor runs for all objects; blocks of frames are rarer than frames.
@@ -142,7 +143,10 @@ u64 SlabChain::shrink_all(OwnedSlots owned) {
 u64 SlabChain::count_objects() const {
   u64 sum = 0;
   for (const KmemCache* cache = first_; cache != nullptr; cache = cache->next_) {
-    if (!cache->config_.no_reap) sum += cache->slabs_empty() << cache->layout_.order;
+    if (cache->config_.no_reap) continue;
+    // What the depot holds comes to so many slabs if it lies well.
+    const u64 in_depot = cache->depot_count_.load(std::memory_order_relaxed);
+    sum += (cache->slabs_empty() + in_depot / cache->layout_.objects) << cache->layout_.order;
   }
   return sum;
 }

@@ -24,14 +24,15 @@ class SlabChain final : public Shrinker {
   // kmem_cache_reap: from where the last one stopped, looks at up to kReapScan caches and takes
   // (4n+1)/5 of the n empty slabs of the one with most to give; a ctor or more than one frame per
   // slab make a cache less attractive. Caches with no_reap, and those that are growing, are left
-  // alone; one that grew since it was last looked at is spared once. First empties the magazine of
-  // `slot` (which the caller owns) of every cache that it considers, or with kNoSlot asks their
-  // owners for them. Returns frames.
+  // alone; one that grew since it was last looked at is spared once. First empties the depot and
+  // the magazine of `slot` (which the caller owns) of every cache that it considers, or with
+  // kNoSlot asks their owners for them. Returns frames.
   u64 reap(u32 slot = 0);
   // Shrinks every cache; returns frames. Off-slab descriptors go last, with what they described.
   u64 shrink_all(OwnedSlots owned = OwnedSlots::all);
 
-  // Shrinker: frames of empty slabs that reap may take.
+  // Shrinker: frames of empty slabs that reap may take; objects in depots count as the slabs that
+  // they would fill.
   const char* shrinker_name() const override { return "slab"; }
   u64 count_objects() const override;
   u64 scan_objects(const ShrinkControl& control) override;
