@@ -19,12 +19,14 @@ SimFrames::SimFrames(const SimConfig& config, FaultPlan& plan)
       short_one_in_(config.quota_short_one_in),
       budget_(config.budget),
       frames_(config.frames.v) {
-  // One page more than asked for, to align by hand: calloc hands out lazy zero pages, so a large
-  // arena costs nothing until its frames come online.
-  arena_.reset(std::calloc(config.frames.v + 1, kPageSize));
+  // Two pages more than asked for, to align by hand, so that a pair of frames is aligned to its
+  // size in memory too (kernel stacks are found by masking). calloc hands out lazy zero pages, so a
+  // large arena costs nothing until its frames come online.
+  constexpr u64 kAlign = 2 * kPageSize;
+  arena_.reset(std::calloc(config.frames.v + 2, kPageSize));
   SPW_ASSERT(arena_ != nullptr);
   const u64 raw = reinterpret_cast<u64>(arena_.get());
-  base_ = reinterpret_cast<u8*>((raw + kPageMask) & ~kPageMask);
+  base_ = reinterpret_cast<u8*>((raw + kAlign - 1) & ~(kAlign - 1));
   count_ = config.frames;
 }
 

@@ -49,6 +49,7 @@ namespace spillway {
   X(allocstall, "allocations that had to reclaim")                                      \
   X(pgalloc, "frames given out")                                                        \
   X(pgfree, "frames taken back")                                                        \
+  X(pgfree_reserved, "frees of reserved frames, which change nothing")                  \
   X(quota_grow, "frames obtained from the shared budget")                               \
   X(quota_shrink, "frames returned to the shared budget")                               \
   X(limit_hit, "times a named limit ended a loop early")                                \

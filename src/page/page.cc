@@ -9,8 +9,9 @@ const char* name_of(PageState s) {
 }
 
 const char* name_of(PageOwner o) {
-  constexpr const char* kNames[kPageOwnerCount] = {"none", "boot", "slab", "table", "swap_meta",
-                                                   "pool", "user", "file", "shmem"};
+  constexpr const char* kNames[kPageOwnerCount] = {"none",      "boot",  "slab",   "table",
+                                                   "swap_meta", "pool",  "user",   "file",
+                                                   "shmem",     "stack", "vmalloc"};
   return kNames[static_cast<u8>(o)];
 }
 

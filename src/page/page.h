@@ -15,7 +15,7 @@ namespace spillway {
 
 enum class PageState : u8 {
   offline,   // no memory behind it
-  reserved,  // boot memory and holes: never allocated, never freed (R3)
+  reserved,  // present, but not the allocator's: never allocated, freed, aged or scanned (R3)
   free,      // in a buddy list
   pcp,       // in a CPU's list of free frames
   isolated,  // in the hands of one code path, on no list
@@ -29,8 +29,21 @@ const char* name_of(PageState s);
 
 // user: an anonymous page of a program. file, shmem: a page of the page cache, whose Mapping is in
 // Page::private_data; mapped, unmapped and reading say the same of them as of anonymous pages.
-enum class PageOwner : u8 { none, boot, slab, table, swap_meta, pool, user, file, shmem };
-inline constexpr u32 kPageOwnerCount = 9;
+// stack: half of a task's kernel stack. vmalloc: behind one page of a VmallocSpace. boot: reserved.
+enum class PageOwner : u8 {
+  none,
+  boot,
+  slab,
+  table,
+  swap_meta,
+  pool,
+  user,
+  file,
+  shmem,
+  stack,
+  vmalloc,
+};
+inline constexpr u32 kPageOwnerCount = 11;
 const char* name_of(PageOwner o);
 
 // Which ageing queue a page is on; which of them exist is the policy's business.
@@ -66,7 +79,7 @@ enum class PageFlag : u16 {
 // Bit `to` of kPageTransitions[from] says that the step is legal.
 inline constexpr u16 page_bit(PageState s) { return static_cast<u16>(1U << static_cast<u8>(s)); }
 inline constexpr u16 kPageTransitions[kPageStateCount] = {
-    /* offline  */ page_bit(PageState::isolated) | page_bit(PageState::reserved),
+    /* offline  */ page_bit(PageState::reserved),
     /* reserved */ page_bit(PageState::isolated),
     /* free     */ page_bit(PageState::isolated) | page_bit(PageState::pcp),
     /* pcp      */ page_bit(PageState::isolated) | page_bit(PageState::free),

@@ -178,21 +178,25 @@ ReclaimOutcome PageAllocator::make_room(PageCount want) {
   return reclaimer_->reclaim(goal - now);
 }
 
-Result<Pfn> PageAllocator::alloc_kernel(PageOwner owner, AllocFlags flags) {
-  SPW_TRY_ASSIGN(pfn, alloc(0, flags));
-  frames_->transition(pfn, PageState::isolated, PageState::kernel);
-  (*frames_)[pfn].owner = owner;
-  (*frames_)[pfn].private_data = 0;
+Result<Pfn> PageAllocator::alloc_kernel(PageOwner owner, AllocFlags flags, u32 order) {
+  SPW_TRY_ASSIGN(pfn, alloc(order, flags));
+  for (u32 i = 0; i < (1U << order); ++i) {
+    frames_->transition(pfn + i, PageState::isolated, PageState::kernel);
+    (*frames_)[pfn + i].owner = owner;
+    (*frames_)[pfn + i].private_data = 0;
+  }
   return pfn;
 }
 
-void PageAllocator::free_kernel(Pfn pfn, PageOwner owner) {
-  Page& page = (*frames_)[pfn];
-  SPW_ASSERT_EQ(static_cast<u8>(page.owner), static_cast<u8>(owner));
-  page.owner = PageOwner::none;
-  page.private_data = 0;
-  frames_->transition(pfn, PageState::kernel, PageState::isolated);
-  free(pfn, 0);
+void PageAllocator::free_kernel(Pfn pfn, PageOwner owner, u32 order) {
+  for (u32 i = 0; i < (1U << order); ++i) {
+    Page& page = (*frames_)[pfn + i];
+    SPW_ASSERT_EQ(static_cast<u8>(page.owner), static_cast<u8>(owner));
+    page.owner = PageOwner::none;
+    page.private_data = 0;
+    frames_->transition(pfn + i, PageState::kernel, PageState::isolated);
+  }
+  free(pfn, order);
 }
 
 u32 PageAllocator::alloc_run(u32 want, Pfn* first) {
@@ -218,6 +222,10 @@ u32 PageAllocator::alloc_run(u32 want, Pfn* first) {
 }
 
 void PageAllocator::free(Pfn pfn, u32 order) {
+  if ((*frames_)[pfn].state == PageState::reserved) {
+    observer_->count(Counter::pgfree_reserved);
+    return;
+  }
   observer_->count(Counter::pgfree, u64{1} << order);
   for (u32 i = 0; i < (1U << order); ++i) {
     const Page& page = (*frames_)[pfn + i];
@@ -236,20 +244,83 @@ void PageAllocator::free(Pfn pfn, u32 order) {
   note_buddy();
 }
 
+Status PageAllocator::reserve(Pfn first, PageCount count) {
+  if (count.v == 0) return kOk;
+  if (first.v >= frames_->count().v || count.v > frames_->count().v - first.v) {
+    return Error::invalid;
+  }
+  for (u32 i = 0; i < count.v; ++i) {
+    if ((*frames_)[first + i].state != PageState::offline) return Error::invalid;
+  }
+  const PageCount granted = machine_->frames.acquire_quota(count);
+  if (granted < count) {
+    machine_->frames.release_quota(granted);
+    return Error::no_memory;
+  }
+  const Status online = machine_->frames.bring_online(first, count);
+  if (!online.ok()) {
+    machine_->frames.release_quota(count);
+    return online;
+  }
+  for (u32 i = 0; i < count.v; ++i) {
+    Page& page = (*frames_)[first + i];
+    page.prev = page.next = Pfn::kNone;
+    page.owner = PageOwner::boot;
+    frames_->transition(first + i, PageState::offline, PageState::reserved);
+  }
+  online_ += count;
+  reserved_ += count;
+  observer_->event(EventKind::page_online, first.v, count.v);
+  observer_->counters->raise_to(Counter::frames_online_max, online_.v);
+  return kOk;
+}
+
+// Reserved frames go to the free lists.
+void PageAllocator::to_free_lists(Pfn first, u32 count) {
+  Guard zone(zone_lock_);
+  for (u32 i = 0; i < count; ++i) {
+    (*frames_)[first + i].owner = PageOwner::none;
+    frames_->transition(first + i, PageState::reserved, PageState::isolated);
+    buddy_.free(first + i, 0);
+  }
+  note_buddy();
+}
+
+void PageAllocator::release_reserved(Pfn first, PageCount count) {
+  SPW_ASSERT_LE(count, reserved_);
+  to_free_lists(first, static_cast<u32>(count.v));
+  reserved_ -= count;
+  if (!fixed_marks_) marks_ = watermarks_for(managed());
+}
+
+// The length, at most `want` and kGrowBatch, of the next run of frames that were never online,
+// which then starts at never_online_; 0 if there is none. Frames that reserve() has set aside are
+// passed over.
+u32 PageAllocator::fresh_run(u32 want) {
+  const u32 end = static_cast<u32>(frames_->count().v);
+  while (never_online_ < end && (*frames_)[Pfn(never_online_)].state != PageState::offline) {
+    ++never_online_;
+  }
+  u32 most = end - never_online_;
+  if (most > want) most = want;
+  if (most > kGrowBatch) most = kGrowBatch;
+  u32 run = 0;
+  while (run < most && (*frames_)[Pfn(never_online_ + run)].state == PageState::offline) ++run;
+  return run;
+}
+
 u32 PageAllocator::grow(u32 want) {
   u32 done = 0;
   while (done < want) {
     // A run of frames that were never online, or one that went offline.
     Pfn first;
-    u32 run = 1;
-    const bool fresh = never_online_ < frames_->count().v;
+    u32 run = fresh_run(want - done);
+    const bool fresh = run > 0;
     if (fresh) {
       first = Pfn(never_online_);
-      const u32 left = static_cast<u32>(frames_->count().v) - never_online_;
-      run = want - done < left ? want - done : left;
-      if (run > kGrowBatch) run = kGrowBatch;
     } else if (offline_head_ != Pfn::kNone) {
       first = Pfn(offline_head_);
+      run = 1;
     } else {
       break;
     }
@@ -266,20 +337,18 @@ u32 PageAllocator::grow(u32 want) {
       offline_head_ = (*frames_)[first].next;
       (*frames_)[first].next = Pfn::kNone;
     }
-    Guard zone(zone_lock_);
     for (u32 i = 0; i < run; ++i) {
       Page& page = (*frames_)[first + i];
       page.prev = page.next = Pfn::kNone;
-      frames_->transition(first + i, PageState::offline, PageState::isolated);
-      buddy_.free(first + i, 0);
+      frames_->transition(first + i, PageState::offline, PageState::reserved);
     }
-    note_buddy();
+    to_free_lists(first, run);
     online_ += PageCount(run);
     done += run;
     observer_->event(EventKind::page_online, first.v, run);
   }
   if (done > 0) {
-    if (!fixed_marks_) marks_ = watermarks_for(online_);
+    if (!fixed_marks_) marks_ = watermarks_for(managed());
     observer_->count(Counter::quota_grow, done);
     observer_->counters->raise_to(Counter::frames_online_max, online_.v);
   }
@@ -310,7 +379,7 @@ u32 PageAllocator::shrink(u32 want) {
   }
   if (done > 0) {
     machine_->frames.release_quota(PageCount(done));
-    if (!fixed_marks_) marks_ = watermarks_for(online_);
+    if (!fixed_marks_) marks_ = watermarks_for(managed());
     observer_->count(Counter::quota_shrink, done);
   }
   return done;
@@ -319,17 +388,21 @@ u32 PageAllocator::shrink(u32 want) {
 bool PageAllocator::validate() {
   u64 in_pcp = 0;
   u64 online = 0;
+  u64 reserved = 0;
   for (u32 i = 0; i < frames_->count().v; ++i) {
     const Page& page = (*frames_)[Pfn(i)];
     if (page.state == PageState::pcp) ++in_pcp;
     if (page.state != PageState::offline) ++online;
+    if (page.state == PageState::reserved) ++reserved;
+    if (page.state == PageState::reserved && page.owner != PageOwner::boot) return false;
     if ((page.state == PageState::free || page.state == PageState::pcp) &&
         (page.rmap != 0 || page.queue != PageQueue::none || page.slot.valid())) {
       return false;
     }
   }
   Guard zone(zone_lock_);
-  return in_pcp == pcp_free() && online == online_.v && buddy_.validate();
+  return in_pcp == pcp_free() && online == online_.v && reserved == reserved_.v &&
+         buddy_.validate();
 }
 
 }  // namespace spillway

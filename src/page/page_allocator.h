@@ -46,33 +46,50 @@ class PageAllocator {
   static constexpr u32 kRetryMax = 16;    // reclaim attempts of one allocation, as Linux
 
   // All frames start offline. `observer` outlives the allocator.
+  //
+  // A frame comes online reserved, as all RAM is when a kernel boots. grow() hands it to the free
+  // lists at once, unless reserve() had set it aside before.
   void init(Machine& machine, FrameTable& frames, const Observer& observer);
   void set_reclaimer(Reclaimer& reclaimer) { reclaimer_ = &reclaimer; }
   // From now on Reclaimer::alloc_pages decides where frames come from, by rmqueue() and grow().
   void let_reclaimer_decide() { reclaimer_decides_ = true; }
   bool reclaimer_decides() const { return reclaimer_decides_; }
 
-  // A block of 2^order isolated frames. no_memory: nothing left; wait: frames come free when
-  // an I/O completes.
+  // Static memory: brings [first, first + count), all offline, online as reserved frames of owner
+  // boot, which are never allocated, freed, aged or scanned. Before the first grow(). no_memory:
+  // the budget or the machine refused, and nothing has changed; invalid: not in the arena, or no
+  // longer offline.
+  Status reserve(Pfn first, PageCount count);
+  // The one exception (free_initmem): reserved frames [first, first + count) become free. Each
+  // frame can be released once; again is a bug.
+  void release_reserved(Pfn first, PageCount count);
+
+  // A block of 2^order isolated frames, aligned to its size. no_memory: nothing left; wait: frames
+  // come free when an I/O completes.
   Result<Pfn> alloc(u32 order, AllocFlags flags);
   // A block from the CPU's list or the buddy lists, whatever the watermarks say; kNoPfn if they
   // have none. For who decides about watermarks himself.
   Pfn rmqueue(u32 order);
-  // One frame for an object of the manager, in state kernel with the owner's tag.
-  Result<Pfn> alloc_kernel(PageOwner owner, AllocFlags flags);
-  void free_kernel(Pfn pfn, PageOwner owner);
+  // A block of 2^order frames for an object of the manager, in state kernel with the owner's tag.
+  // It is given back whole, with the same order (I31).
+  Result<Pfn> alloc_kernel(PageOwner owner, AllocFlags flags, u32 order = 0);
+  void free_kernel(Pfn pfn, PageOwner owner, u32 order = 0);
   // Up to `want` consecutive isolated frames that can be had without reclaim and above the min
   // watermark; 0 if none.
   u32 alloc_run(u32 want, Pfn* first);
-  // Gives isolated frames back.
+  // Gives isolated frames back; of a block that starts with a reserved frame nothing, which is
+  // counted (Linux's __free_pages).
   void free(Pfn pfn, u32 order);
 
   // Frees frames until `want` more can be had above the min watermark, growing first. Engine lock.
   ReclaimOutcome make_room(PageCount want);
 
   PageCount free_pages() const { return PageCount(buddy_free() + pcp_free()); }
+  // free + allocated + reserved = online, always (I1).
   PageCount online() const { return online_; }
   PageCount reserved() const { return reserved_; }
+  // MemTotal: what is online and not reserved.
+  PageCount managed() const { return online_ - reserved_; }
   const Watermarks& marks() const { return marks_; }
   // Fixes the marks; otherwise they follow the number of online frames.
   void set_marks(const Watermarks& marks) {
@@ -123,7 +140,8 @@ class PageAllocator {
   Result<Pfn> try_alloc(u32 order, AllocFlags flags);
   Pfn pcp_alloc();
   void pcp_free_one(Pfn pfn);
-  Pfn take_offline_frame();
+  u32 fresh_run(u32 want);
+  void to_free_lists(Pfn first, u32 count);
   u64 buddy_free() const { return buddy_free_.load(std::memory_order_relaxed); }
   u64 pcp_free() const;
   void note_buddy() SPW_REQUIRES(zone_lock_) {

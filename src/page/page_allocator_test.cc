@@ -217,6 +217,72 @@ TEST(PageAllocator, every_failure_of_growth_leaves_a_sound_allocator) {
   }
 }
 
+// Static memory, rows 1 to 3: two reserved runs, one at the start of the arena and one that the
+// first batch of growth must pass over.
+TEST(PageAllocator, row_01_to_03_reserved_frames_stay_and_an_init_region_goes_once) {
+  PageBed bed(1024);
+  ASSERT_TRUE(bed.allocator.reserve(Pfn(0), PageCount(24)).ok());
+  ASSERT_TRUE(bed.allocator.reserve(Pfn(100), PageCount(8)).ok());
+  EXPECT_EQ(bed.allocator.reserve(Pfn(107), PageCount(2)).error(), Error::invalid) << "overlap";
+  EXPECT_EQ(bed.allocator.reserve(Pfn(1023), PageCount(2)).error(), Error::invalid);
+  bed.grow_all();
+  EXPECT_EQ(bed.allocator.online().v, 1024U);
+  EXPECT_EQ(bed.allocator.reserved().v, 32U);
+  EXPECT_EQ(bed.allocator.managed().v, 992U);
+  EXPECT_EQ(bed.allocator.free_pages().v, 992U);
+  // A free of one changes nothing but the counter.
+  bed.allocator.free(Pfn(3), 0);
+  bed.allocator.free(Pfn(100), 3);
+  EXPECT_EQ(bed.count(Counter::pgfree_reserved), 2U);
+  EXPECT_EQ(bed.count(Counter::pgfree), 0U);
+  EXPECT_EQ(bed.allocator.free_pages().v, 992U);
+  EXPECT_TRUE(bed.sum_holds());
+  EXPECT_TRUE(bed.allocator.validate());
+  // Everything that can be had is none of them.
+  std::vector<Pfn> all;
+  for (Result<Pfn> pfn = bed.allocator.alloc(0, kAllocReclaim); pfn.ok();
+       pfn = bed.allocator.alloc(0, kAllocReclaim)) {
+    all.push_back(pfn.value());
+    ASSERT_TRUE(pfn.value().v >= 24 && (pfn.value().v < 100 || pfn.value().v >= 108));
+  }
+  EXPECT_EQ(all.size(), 992U);
+  EXPECT_TRUE(bed.sum_holds());
+  bed.allocator.release_reserved(Pfn(100), PageCount(8));
+  EXPECT_EQ(bed.allocator.managed().v, 1000U);
+  EXPECT_EQ(bed.allocator.blocks(3), 0U) << "frames 100 and 104 each start a block of four";
+  EXPECT_EQ(bed.allocator.blocks(2), 2U);
+  EXPECT_TRUE(bed.sum_holds());
+  for (Pfn pfn : all) bed.allocator.free(pfn, 0);
+  bed.allocator.drain_pcp();
+  EXPECT_TRUE(bed.allocator.validate());
+  EXPECT_EQ(bed.allocator.shrink(2000), 1000U) << "reserved frames do not go offline";
+  EXPECT_EQ(bed.allocator.grow(2000), 1000U);
+  EXPECT_EQ(bed.allocator.reserved().v, 24U);
+  EXPECT_TRUE(bed.allocator.validate());
+  bed.frames[Pfn(5)].owner = PageOwner::none;
+  EXPECT_FALSE(bed.allocator.validate()) << "reserved by nobody";
+}
+
+TEST(PageAllocator, a_reservation_that_the_machine_refuses_changes_nothing) {
+  for (Failure failure : {Failure::acquire_quota, Failure::bring_online}) {
+    PageBed bed(64);
+    bed.sim.failures().arm(failure, 1);
+    EXPECT_EQ(bed.allocator.reserve(Pfn(0), PageCount(4)).error(), Error::no_memory);
+    EXPECT_EQ(bed.sim.frames().granted().v, 0U);
+    EXPECT_EQ(bed.allocator.online().v, 0U);
+    ASSERT_TRUE(bed.allocator.reserve(Pfn(0), PageCount(4)).ok());
+    EXPECT_TRUE(bed.sum_holds());
+  }
+}
+
+TEST(PageAllocatorDeathTest, an_init_region_is_not_released_twice) {
+  print_panics();
+  PageBed bed(64);
+  ASSERT_TRUE(bed.allocator.reserve(Pfn(0), PageCount(8)).ok());
+  bed.allocator.release_reserved(Pfn(0), PageCount(4));
+  EXPECT_DEATH(bed.allocator.release_reserved(Pfn(0), PageCount(4)), "state");
+}
+
 TEST(PageAllocator, a_budget_that_grants_less_than_asked_is_used_as_it_comes) {
   SimConfig config = PageBed::config_of(1024);
   config.quota_short_one_in = 2;

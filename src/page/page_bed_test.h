@@ -66,16 +66,19 @@ struct PageBed {
   // Brings everything online.
   void grow_all() { (void)allocator.grow(static_cast<u32>(frames.count().v)); }
   u64 count(Counter c) const { return counters[c]; }
-  // I1, counted from the descriptors: free + isolated + kernel == online.
+  // I1, counted from the descriptors: free + isolated + kernel + reserved == online.
   bool sum_holds() {
     u64 free_frames = 0;
     u64 taken = 0;
+    u64 reserved = 0;
     for (u32 i = 0; i < frames.count().v; ++i) {
       const PageState s = frames[Pfn(i)].state;
       if (s == PageState::free || s == PageState::pcp) ++free_frames;
       if (s == PageState::isolated || s == PageState::kernel) ++taken;
+      if (s == PageState::reserved) ++reserved;
     }
-    return free_frames == allocator.free_pages().v && free_frames + taken == allocator.online().v &&
+    return free_frames == allocator.free_pages().v && reserved == allocator.reserved().v &&
+           free_frames + taken + reserved == allocator.online().v &&
            sim.frames().online() == allocator.online();
   }
 

@@ -58,7 +58,7 @@ TEST(PageState, a_page_in_another_state_than_expected_is_a_panic) {
 TEST(PageState, frames_change_hands_only_through_isolated) {
   for (u32 from = 0; from < kPageStateCount; ++from) {
     EXPECT_FALSE(page_may_go(state(from), state(from)));
-    if (state(from) != PageState::isolated) {
+    if (state(from) != PageState::isolated && state(from) != PageState::offline) {
       EXPECT_TRUE(page_may_go(state(from), PageState::isolated)) << name_of(state(from));
     }
   }
@@ -73,6 +73,9 @@ TEST(PageState, frames_change_hands_only_through_isolated) {
   }
   EXPECT_FALSE(page_may_go(PageState::reading, PageState::mapped));
   EXPECT_FALSE(page_may_go(PageState::reserved, PageState::free));
+  // A frame that comes online is nobody's yet.
+  EXPECT_FALSE(page_may_go(PageState::offline, PageState::isolated));
+  EXPECT_TRUE(page_may_go(PageState::offline, PageState::reserved));
 }
 
 TEST(Page, reverse_map_keeps_space_and_page_apart) {

@@ -44,6 +44,16 @@ AuditReport SystemImpl::audit_frames() {
   }
   const u64 allocated = state(PageState::kernel) + state(PageState::mapped) +
                         state(PageState::unmapped) + state(PageState::reading);
+  if (state(PageState::reserved) != allocator.reserved().v) {
+    return bad("I1 reserved", state(PageState::reserved), allocator.reserved().v);
+  }
+  u64 configured = 0;
+  for (u32 k = 0; k < kReservedKindCount; ++k) {
+    configured += reserved_now(static_cast<ReservedKind>(k));
+  }
+  if (configured != allocator.reserved().v) {
+    return bad("reserved runs", configured, allocator.reserved().v);
+  }
   if (free_frames + allocated + state(PageState::reserved) != online) {
     return bad("I1 sum", free_frames + allocated, online);
   }
@@ -65,6 +75,9 @@ AuditReport SystemImpl::audit_owners() {
   if (tables != owner(PageOwner::table)) return bad("tables", tables, owner(PageOwner::table));
   if (slabs.frames() != owner(PageOwner::slab)) {
     return bad("slabs", slabs.frames(), owner(PageOwner::slab));
+  }
+  if (stack_frames != owner(PageOwner::stack)) {
+    return bad("I32 kernel stacks", stack_frames, owner(PageOwner::stack));
   }
   if (swap.meta_frames() != owner(PageOwner::swap_meta)) return bad("slot chunks");
   if (owner(PageOwner::pool) < swap.pool().frames_used().v) return bad("pool frames");

@@ -18,6 +18,21 @@ enum class SwapReadahead : u8 {
   cluster,  // by slot: the aligned cluster of 2^page_cluster slots (Linux 2.4)
 };
 
+// Static memory (MECHANISMS 11): runs of frames that are reserved from boot on, as a kernel's own
+// image is. Frames of kind init are given back, once, when booting ends.
+enum class ReservedKind : u8 {
+  code,
+  data,     // with bss
+  init,     // code and data that only booting needs
+  bootmem,  // frame table, zero page, first page tables
+};
+inline constexpr u32 kReservedKindCount = 4;
+struct ReservedRun {
+  ReservedKind kind = ReservedKind::bootmem;
+  u32 first = 0;  // frame number
+  u32 count = 0;
+};
+
 struct Config {
   Policy policy = Policy::three_queue;
   SwapReadahead swap_readahead = SwapReadahead::streams;
@@ -44,6 +59,11 @@ struct Config {
   bool background_reclaim = true;
   // Which of Machine::block_devices holds files; none by default.
   u32 file_device = ~u32{0};
+  // Disjoint, inside the arena: else boot fails with invalid. None by default: on the host our own
+  // image and tables lie outside the arena.
+  static constexpr u32 kReservedRunsMax = 8;
+  ReservedRun reserved[kReservedRunsMax];
+  u32 reserved_runs = 0;
   // Limit of mlock in pages (RLIMIT_MEMLOCK).
   PageCount mlock_max{2048};
 };

@@ -32,6 +32,8 @@ Result<Kernel*> Kernel::boot(Machine& machine, const KernelConfig& config, Count
   SPW_TRY(system->boot());
   KernelImpl* impl = ::new (above) KernelImpl(*system, config);
   SPW_TRY(impl->boot());
+  system->finish_boot();
+  impl->update_commit();
   return &impl->kernel;
 }
 
@@ -164,6 +166,9 @@ SignalInfo Kernel::raise(Pid pid, FaultOutcome outcome, VirtAddr va) {
   return info;
 }
 
-AuditReport Kernel::audit() { return impl_.sys.audit(); }
+AuditReport Kernel::audit() {
+  const AuditReport report = impl_.sys.audit();
+  return report.ok ? impl_.audit_stacks() : report;
+}
 
 }  // namespace spillway

@@ -70,7 +70,17 @@ class Kernel final : public FaultSink {
   void set_walk(WalkSink* walk);
 
   // --- Processes --------------------
-  // A process with nothing but a stack of one page and an empty heap. again: too many tasks.
+  // Every task has a kernel stack: two frames, aligned to their size, from here until it is reaped.
+  // At most a quarter as many tasks as there are frames are made, so that stacks take at most half
+  // of RAM (MECHANISMS 13.1).
+  static constexpr u32 kStackOrder = 1;
+  static constexpr u64 kStackBytes = kPageSize << kStackOrder;
+  u32 max_threads() const;
+  // The task whose kernel stack holds the address, by masking it; 0 if it is in no stack.
+  Pid task_of_stack(const void* address) const;
+
+  // A process with nothing but a stack of one page and an empty heap. again: too many tasks;
+  // no_memory: no frames, or no pair of frames for its kernel stack.
   Result<Pid> spawn(const char* name);
   // Replaces the image by that of the ELF file at `path`; argv and envp are null-terminated. Before
   // the point of no return errors leave the old image (no_entry, access, no_exec, too_big,
@@ -187,6 +197,7 @@ class Kernel final : public FaultSink {
 
  private:
   friend class KernelImpl;
+  friend class RowsBed;  // tests
   explicit Kernel(KernelImpl& impl) : impl_(impl) {}
   KernelImpl& impl_;
 };

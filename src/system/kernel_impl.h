@@ -38,6 +38,7 @@ struct Task {
   u32 leader = 0;
   char name[16] = {};
   SpaceId space;
+  Pfn stack;  // the lower of the two frames of its kernel stack
   i32 exit_code = 0;
   VirtAddr sp;
   SignalInfo last_signal;
@@ -80,7 +81,16 @@ class KernelImpl {
   MmInfo& mm_info(SpaceId id) { return mms[id.v]; }
 
   // process.cc
+  // A task with a pid and a kernel stack, in the table. Its record goes with free_task.
   Result<Task*> new_task(const char* name);
+  void free_task(Task& task);
+  // kernel_stack.cc
+  Result<Pfn> alloc_stack();
+  void free_stack(Pfn stack);
+  void mark_stack(const Task& task);  // writes the record at the stack's bottom
+  Pid task_of_stack(Pfn pfn) const;
+  u32 max_threads() const;
+  AuditReport audit_stacks() const;
   Result<SpaceId> new_space();
   Status map_stack(AddressSpace& space, PageCount pages);
   void drop_space(Task& task);

@@ -8,7 +8,7 @@ namespace spillway {
 // What may be committed follows what there is: RAM and swap.
 void KernelImpl::update_commit() {
   const PageCount swap = sys.swap.areas().total_pages();
-  const PageCount ram = sys.frames.count();
+  const PageCount ram = sys.frames.count() - sys.allocator.reserved();
   switch (config.overcommit) {
     case Overcommit::heuristic: sys.commit.set(CommitMode::heuristic, ram + swap); return;
     case Overcommit::always: sys.commit.set(CommitMode::always, ram + swap); return;

@@ -32,6 +32,7 @@ struct TaskView {
   VirtAddr start_brk;
   VirtAddr brk;
   VirtAddr start_stack;
+  Pfn kernel_stack;  // the lower of its two frames
 };
 
 // A line of maps, with its smaps.
@@ -118,9 +119,12 @@ struct MemInfo {
   u64 mem_total, mem_free, buffers, cached, swap_cached;
   u64 active, inactive, inactive_dirty, inactive_clean, unevictable;
   u64 dirty, writeback, anon_pages, mapped, shmem, slab, page_tables;
+  u64 kernel_stack;  // frames, two for each task that is not reaped
   u64 swap_total, swap_free, commit_limit, committed_as;
   u64 reserved, swap_meta, pool, inactive_target;
   u64 watermark_min, watermark_low, watermark_high;
+  // Of `reserved`: static memory by kind (init: until booting has ended). mem_total is without it.
+  u64 reserved_code, reserved_data, reserved_init, reserved_bootmem;
 };
 
 }  // namespace spillway

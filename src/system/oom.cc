@@ -23,7 +23,7 @@ SpaceUsage KernelImpl::usage(const AddressSpace& target) const {
 u64 KernelImpl::badness(const Task& task, const SpaceUsage& used) {
   if (task.state == TaskState::dead || task.oom_score_adj <= -1000) return 0;
   const u64 points = space(task).table().tables() + used.resident + used.swapped;
-  const i64 total = static_cast<i64>(sys.allocator.online().v + sys.swap.areas().total_pages().v);
+  const i64 total = static_cast<i64>(sys.allocator.managed().v + sys.swap.areas().total_pages().v);
   const i64 adjusted = static_cast<i64>(points) + task.oom_score_adj * total / 1000;
   return adjusted > 0 ? static_cast<u64>(adjusted) : 1;
 }

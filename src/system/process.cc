@@ -25,18 +25,35 @@ u64 KernelImpl::task_top() const {
   return config.layout == Layout::classic ? kClassicTop : kModernTop;
 }
 
+u32 KernelImpl::max_threads() const {
+  const u64 quarter = sys.allocator.managed().v / 4;
+  return quarter < Kernel::kTasksMax ? static_cast<u32>(quarter) : Kernel::kTasksMax;
+}
+
 Result<Task*> KernelImpl::new_task(const char* name) {
+  Task* found = nullptr;
+  u32 used = 0;
   for (u32 i = 0; i < Kernel::kTasksMax; ++i) {
-    Task& task = tasks[i];
-    if (task.used) continue;
-    task = Task{};
-    task.used = true;
-    task.pid = next_pid++;
-    task.leader = task.pid;
-    copy_name(task.name, name);
-    return &task;
+    if (tasks[i].used) ++used;
+    if (!tasks[i].used && found == nullptr) found = &tasks[i];
   }
-  return Error::again;
+  if (found == nullptr || used >= max_threads()) return Error::again;
+  SPW_TRY_ASSIGN(stack, alloc_stack());
+  Task& task = *found;
+  task = Task{};
+  task.used = true;
+  task.stack = stack;
+  task.pid = next_pid++;
+  task.leader = task.pid;
+  copy_name(task.name, name);
+  mark_stack(task);
+  return &task;
+}
+
+void KernelImpl::free_task(Task& task) {
+  free_stack(task.stack);
+  task.stack = kNoPfn;
+  task.used = false;
 }
 
 Result<SpaceId> KernelImpl::new_space() {
@@ -78,14 +95,14 @@ Result<Pid> Kernel::spawn(const char* name) {
   SPW_TRY_ASSIGN(task, impl_.new_task(name));
   const Result<SpaceId> space = impl_.new_space();
   if (!space.ok()) {
-    task->used = false;
+    impl_.free_task(*task);
     return space.error();
   }
   task->space = space.value();
   const Status stack = impl_.map_stack(impl_.space(*task), PageCount(1));
   if (!stack.ok()) {
     impl_.sys.spaces.destroy(task->space);
-    task->used = false;
+    impl_.free_task(*task);
     return stack.error();
   }
   task->sp = VirtAddr(impl_.task_top());
@@ -98,17 +115,19 @@ Result<Pid> Kernel::fork(Pid pid) {
   SPW_TRY_ASSIGN(child, impl_.new_task(parent->name));
   const Result<SpaceId> made = impl_.new_space();
   if (!made.ok()) {
-    child->used = false;
+    impl_.free_task(*child);
     return made.error();
   }
   const Status copied = impl_.sys.spaces.at(made.value()).fork_from(impl_.space(*parent));
   if (!copied.ok()) {
     impl_.sys.spaces.destroy(made.value());
-    child->used = false;
+    impl_.free_task(*child);
     return copied.error();
   }
   const u32 child_pid = child->pid;
+  const Pfn child_stack = child->stack;
   *child = *parent;
+  child->stack = child_stack;
   child->pid = child->leader = child_pid;
   child->parent = parent->pid;
   child->space = made.value();
@@ -207,7 +226,7 @@ Result<u64> Kernel::reap(Pid pid) {
   if (task == nullptr) return Error::no_process;
   if (task->state != TaskState::dead) return Error::again;
   const u64 code = static_cast<u64>(task->exit_code);
-  task->used = false;
+  impl_.free_task(*task);
   return code;
 }
 

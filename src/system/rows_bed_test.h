@@ -6,6 +6,7 @@
 
 #include "page/buddy.h"
 #include "system/kernel_bed_test.h"
+#include "system/kernel_impl.h"
 
 namespace spillway {
 
@@ -63,6 +64,8 @@ class RowsBed : public KernelBed {
         << " anon " << m.anon_pages << " swap free " << m.swap_free << "\n";
     return out.str();
   }
+
+  PageAllocator& allocator() { return kernel().impl_.sys.allocator; }
 
   Pid fork(Pid pid) {
     const Pid child = wait_for([&] { return kernel().fork(pid); }).value();

@@ -75,6 +75,11 @@ Status SystemImpl::boot() {
   frames.init(pages, count);
   allocator.init(machine, frames, observer);
   allocator.set_reclaimer(reclaim);
+  if (config.reserved_runs > Config::kReservedRunsMax) return Error::invalid;
+  for (u32 i = 0; i < config.reserved_runs; ++i) {
+    const ReservedRun& run = config.reserved[i];
+    SPW_TRY(allocator.reserve(Pfn(run.first), PageCount(run.count)));
+  }
   if (config.watermark_high.v != 0) {
     allocator.set_marks({config.watermark_min, config.watermark_low, config.watermark_high});
   }
@@ -118,10 +123,37 @@ Status SystemImpl::boot() {
     while (allocator.grow(PageAllocator::kGrowBatch) > 0) {
     }
     if (config.watermark_high.v == 0) {
-      allocator.set_marks(Linux24Policy::marks_for(allocator.online()));
+      allocator.set_marks(Linux24Policy::marks_for(allocator.managed()));
     }
   }
   return kOk;
+}
+
+u64 SystemImpl::reserved_now(ReservedKind kind) const {
+  if (booted && kind == ReservedKind::init) return 0;
+  u64 sum = 0;
+  for (u32 i = 0; i < config.reserved_runs; ++i) {
+    if (config.reserved[i].kind == kind) sum += config.reserved[i].count;
+  }
+  return sum;
+}
+
+void SystemImpl::finish_boot() {
+  if (booted) return;
+  boot_line.total = allocator.online().v;
+  boot_line.reserved = allocator.reserved().v;
+  boot_line.available = allocator.managed().v;
+  boot_line.code = reserved_now(ReservedKind::code);
+  boot_line.data = reserved_now(ReservedKind::data);
+  boot_line.init = reserved_now(ReservedKind::init);
+  boot_line.bootmem = reserved_now(ReservedKind::bootmem);
+  for (u32 i = 0; i < config.reserved_runs; ++i) {
+    const ReservedRun& run = config.reserved[i];
+    if (run.kind != ReservedKind::init) continue;
+    allocator.release_reserved(Pfn(run.first), PageCount(run.count));
+    boot_line.init_freed += run.count;
+  }
+  booted = true;
 }
 
 PageCount System::minimum_frames() {
@@ -135,6 +167,7 @@ Result<System*> System::boot(Machine& machine, const Config& config, Counters& c
   if (memory == nullptr) return Error::no_memory;
   SystemImpl* impl = ::new (memory) SystemImpl(machine, config, counters, trace);
   SPW_TRY(impl->boot());
+  impl->finish_boot();
   return &impl->system;
 }
 
@@ -355,6 +388,8 @@ Snapshot System::snapshot() const {
   });
   return out;
 }
+
+BootLine System::boot_line() const { return impl_.boot_line; }
 
 AuditReport System::audit() { return impl_.audit(); }
 

@@ -62,6 +62,16 @@ struct AuditReport {
   u64 right;
 };
 
+// What a kernel says of its memory when it has booted, in pages: "Memory: available/total (code,
+// reserved, data, init)". The parts are those of the configuration.
+struct BootLine {
+  u64 total;      // online
+  u64 available;  // total - reserved, before the init region was given back
+  u64 reserved;   // all of the following
+  u64 code, data, init, bootmem;
+  u64 init_freed;  // given back when booting ended
+};
+
 class SystemImpl;
 
 class System final : public FaultSink {
@@ -111,6 +121,7 @@ class System final : public FaultSink {
   void finish_fork();
 
   Snapshot snapshot() const;
+  BootLine boot_line() const;
   // Checks every invariant (docs/ARCHITECTURE.md lists them). O(everything): for tests and idle.
   AuditReport audit();
 

@@ -22,6 +22,11 @@ class SystemImpl {
         system(*this) {}
 
   Status boot();
+  // The last step of booting: records the boot line and gives the init region back (free_initmem).
+  // Called again it does nothing.
+  void finish_boot();
+  // Frames of the kind that are reserved now. O(1).
+  u64 reserved_now(ReservedKind kind) const;
   AuditReport audit();
 
   Machine& machine;
@@ -47,6 +52,9 @@ class SystemImpl {
   ReclaimPolicy& reclaim;
   FaultHandler fault;
   MmContext mm;
+  u64 stack_frames = 0;  // of kernel stacks; the Kernel above keeps it
+  BootLine boot_line{};
+  bool booted = false;
   System system;
 
  private:

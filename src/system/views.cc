@@ -28,6 +28,7 @@ u32 Kernel::tasks(TaskView* out, u32 max) const {
       v.space = task.space;
       v.exit_code = task.exit_code;
       v.sp = task.sp;
+      v.kernel_stack = task.stack;
       v.min_flt = task.min_flt;
       v.maj_flt = task.maj_flt;
       if (task.state == TaskState::running) {
@@ -254,9 +255,14 @@ MemInfo Kernel::meminfo() const {
   const SystemImpl& sys = impl_.sys;
   const auto queue = [&](PageQueue q) { return sys.reclaim.queue_size(q); };
   MemInfo m{};
-  m.mem_total = sys.allocator.online().v;
+  m.mem_total = sys.allocator.managed().v;
   m.mem_free = sys.allocator.free_pages().v;
   m.reserved = sys.allocator.reserved().v;
+  m.reserved_code = sys.reserved_now(ReservedKind::code);
+  m.reserved_data = sys.reserved_now(ReservedKind::data);
+  m.reserved_init = sys.reserved_now(ReservedKind::init);
+  m.reserved_bootmem = sys.reserved_now(ReservedKind::bootmem);
+  m.kernel_stack = sys.stack_frames;
   m.cached = sys.cache.pages();
   m.swap_cached = sys.swap.cached_pages().v;
   m.active = queue(PageQueue::active) + queue(PageQueue::active_anon) +

@@ -102,6 +102,7 @@ std::vector<MemField> memory_fields() {
           {"shmem", &MemInfo::shmem},
           {"slab", &MemInfo::slab},
           {"page_tables", &MemInfo::page_tables},
+          {"kernel_stack", &MemInfo::kernel_stack},
           {"swap_total", &MemInfo::swap_total},
           {"swap_free", &MemInfo::swap_free},
           {"commit_limit", &MemInfo::commit_limit},
