@@ -30,6 +30,8 @@ namespace spillway {
   X(pagecache_io_error, "pagecache.io_error", "page", "error") \
   X(page_online, "page.online", "first pfn", "pages")          \
   X(page_offline, "page.offline", "first pfn", "pages")        \
+  X(vmalloc_purge, "vmalloc.purge", "pages", "batches")        \
+  X(vmalloc_bad_free, "vmalloc.bad_free", "address", "0")      \
   X(limit_hit, "limit.hit", "which", "value")
 
 enum class EventKind : u16 {

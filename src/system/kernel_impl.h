@@ -106,6 +106,9 @@ class KernelImpl {
   // No frame can be had for `faulting`: kills one process and takes its memory. True: another
   // one's, so that the allocation can be tried again.
   bool out_of_memory(Task* faulting);
+  // Who switches a swap area off asks for more than all others: he gives up first (Linux makes him
+  // the preferred victim). False: nobody does.
+  bool give_up_swapoff();
 
   // kernel_memory.cc
   // The same for locked private areas that may be written, of those in the range.

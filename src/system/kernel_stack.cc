@@ -10,6 +10,7 @@ namespace spillway {
 namespace {
 
 constexpr u64 kStackMagic = 0x5752'4b53'7453'6b4b;
+constexpr u64 kReclaimFirst = 8;  // frames; each round asks for twice as many
 constexpr u32 kStackFrames = 1U << Kernel::kStackOrder;
 
 // At the lowest address of a kernel stack.
@@ -22,11 +23,26 @@ constexpr AuditReport kGood{true, "", 0, 0};
 
 }  // namespace
 
+// A task is worth more than one round of reclaim: while there is progress, larger and larger pieces
+// of memory are freed, because two free frames need not be neighbours. Linux 2.4 gives up after the
+// first round; later versions try on for small orders as long as anything can be freed.
 Result<Pfn> KernelImpl::alloc_stack() {
-  SPW_TRY_ASSIGN(stack,
-                 sys.allocator.alloc_kernel(PageOwner::stack, kAllocKernel, Kernel::kStackOrder));
-  sys.stack_frames += kStackFrames;
-  return stack;
+  for (u64 want = kReclaimFirst;; want *= 2) {
+    const Result<Pfn> stack =
+        sys.allocator.alloc_kernel(PageOwner::stack, kAllocKernel, Kernel::kStackOrder);
+    if (stack.ok()) {
+      sys.stack_frames += kStackFrames;
+      return stack;
+    }
+    if (stack.error() != Error::no_memory) return stack.error();
+    const bool last = want > sys.allocator.managed().v;
+    switch (last ? ReclaimOutcome::exhausted : sys.reclaim.reclaim(PageCount(want))) {
+      case ReclaimOutcome::progress: break;
+      case ReclaimOutcome::wait: return Error::wait;
+      case ReclaimOutcome::exhausted:
+        if (!give_up_swapoff()) return Error::no_memory;
+    }
+  }
 }
 
 void KernelImpl::free_stack(Pfn stack) {

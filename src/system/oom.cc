@@ -44,18 +44,19 @@ Task* KernelImpl::choose_victim() {
   return worst;
 }
 
+bool KernelImpl::give_up_swapoff() {
+  if (area_going_off == 0 || !sys.swap.areas().cancel_off(area_going_off).ok()) return false;
+  sys.observer.step("swapoff of area {a} is given up instead of a process", area_going_off);
+  swapoff_given_up = area_going_off;
+  area_going_off = 0;
+  update_commit();
+  return true;
+}
+
 bool KernelImpl::out_of_memory(Task* faulting) {
   const WalkScope walk(sys.observer.walk, "out_of_memory", "{a} frames free, {b} slots free",
                        sys.allocator.free_pages().v, sys.swap.areas().free_pages().v);
-  // Who switches a swap area off asks for more than all others: he gives up first (Linux makes
-  // him the preferred victim).
-  if (area_going_off != 0 && sys.swap.areas().cancel_off(area_going_off).ok()) {
-    sys.observer.step("swapoff of area {a} is given up instead of a process", area_going_off);
-    swapoff_given_up = area_going_off;
-    area_going_off = 0;
-    update_commit();
-    return true;
-  }
+  if (give_up_swapoff()) return true;
   Task* victim = choose_victim();
   if (victim == nullptr) return false;
   ++oom_kills;

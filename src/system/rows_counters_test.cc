@@ -226,13 +226,15 @@ std::string Chaos::check_process(const TaskView& task, Truth& truth) {
 std::string Chaos::check_frames(const Truth& truth) {
   const MemInfo m = bed_.kernel().meminfo();
   u64 free = 0, reserved = 0, anon = 0, mapped = 0, cached = 0, shmem = 0, dirty = 0, writing = 0;
-  u64 tables = 0, slab = 0, meta = 0, swap_cached = 0, locked = 0, aged = 0, pss_pages = 0;
+  u64 stacks = 0, tables = 0, slab = 0, meta = 0, swap_cached = 0, locked = 0, aged = 0,
+      pss_pages = 0;
   for (u32 i = 0; i < bed_.sim().config().frames.v; ++i) {
     const FrameView f = bed_.kernel().frame(Pfn(i));
     if (f.state == PageState::free || f.state == PageState::pcp) ++free;
     if (f.state == PageState::reserved) ++reserved;
     if (f.owner == PageOwner::table) ++tables;
     if (f.owner == PageOwner::slab) ++slab;
+    if (f.owner == PageOwner::stack) ++stacks;
     if (f.owner == PageOwner::swap_meta) ++meta;
     const auto found = truth.mappings.find(i);
     SAME(u64{f.mapcount}, found == truth.mappings.end() ? 0U : found->second);
@@ -264,6 +266,7 @@ std::string Chaos::check_frames(const Truth& truth) {
   SAME(m.writeback, writing);
   SAME(m.page_tables, tables);
   SAME(m.slab, slab);
+  SAME(m.kernel_stack, stacks);
   SAME(m.swap_meta, meta);
   SAME(m.swap_cached, swap_cached);
   SAME(m.unevictable, locked);
@@ -287,6 +290,7 @@ std::string Chaos::check() {
   if (!wrong.empty()) return wrong;
   const MemInfo m = bed_.kernel().meminfo();
   SAME(m.page_tables, tables);
+  SAME(m.kernel_stack, 2 * tasks.size());
   // Slots: each reference is an entry, the swap cache's, or a segment's table.
   SwapView area;
   SAME(bed_.kernel().swaps(&area, 1), 1U);

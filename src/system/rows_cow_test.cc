@@ -32,7 +32,8 @@ TEST(RowsCow, row_21_fork_copies_tables_and_no_page) {
   EXPECT_EQ(after.anon_pages, 1000U);
   const u64 tables = bed.task(child).page_tables;
   EXPECT_EQ(after.page_tables, before.page_tables + tables);
-  EXPECT_EQ(after.mem_free, before.mem_free - tables - (after.slab - before.slab));
+  EXPECT_EQ(after.mem_free,
+            before.mem_free - tables - (after.slab - before.slab) - 2 /* its kernel stack */);
   EXPECT_EQ(after.committed_as, before.committed_as + 1001);  // the stack's page too
   EXPECT_EQ(bed.task(child).total_vm, old.total_vm);
   EXPECT_EQ(bed.task(child).rss, 1000U);
@@ -293,7 +294,8 @@ TEST(RowsCow, row_24_exit_returns_all_but_what_others_hold) {
   EXPECT_EQ(end.anon_pages + end.shmem + end.page_tables + end.swap_cached, 0U);
   EXPECT_EQ(end.committed_as, 0U);
   EXPECT_EQ(bed.used_slots(), 0U);
-  EXPECT_EQ(end.mem_free, end.mem_total - end.cached - end.slab - end.swap_meta - end.reserved);
+  EXPECT_EQ(end.mem_free, end.mem_total - end.cached - end.slab - end.swap_meta - end.kernel_stack);
+  EXPECT_EQ(end.kernel_stack, 6U) << "of three tasks that nobody has reaped";
   EXPECT_EQ(bed.quiet(), "");
 }
 

@@ -96,7 +96,7 @@ TEST(RowsShm, row_52_removed_while_attached_lives_until_the_last_detach) {
   EXPECT_EQ(end.shmem + end.swap_cached, 0U);
   EXPECT_EQ(end.committed_as, start.committed_as);
   EXPECT_EQ(end.mem_free + (end.slab - start.slab) + (end.swap_meta - start.swap_meta) +
-                (end.page_tables - start.page_tables),
+                (end.page_tables - start.page_tables) + (end.kernel_stack - start.kernel_stack),
             frames);
   EXPECT_EQ(row.bed.kernel().shmat(row.a, id, 0, 0).error(), Error::invalid);
   EXPECT_EQ(row.bed.quiet(), "");

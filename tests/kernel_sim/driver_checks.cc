@@ -269,7 +269,8 @@ std::string Driver::describe_state() const {
     return std::string(" ") + name + "=" + std::to_string(value);
   };
   return "frames:" + field("total", m.mem_total) + field("free", m.mem_free) +
-         field("tables", m.page_tables) + field("slab", m.slab) + field("swap_meta", m.swap_meta) +
+         field("tables", m.page_tables) + field("slab", m.slab) +
+         field("kernel_stack", m.kernel_stack) + field("swap_meta", m.swap_meta) +
          field("pool", m.pool) + field("cached", m.cached) + field("swap_cached", m.swap_cached) +
          field("anon", m.anon_pages) + field("mapped", m.mapped) + field("dirty", m.dirty) +
          field("writeback", m.writeback) + field("locked", m.unevictable) +
