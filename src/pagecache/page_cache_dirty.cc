@@ -29,15 +29,11 @@ void PageCache::set_dirty(Pfn pfn) {
   page.set(PageFlag::dirty);
   mapping.tree.set_tag(page.index, Mapping::kTagDirty);
   ++mapping.nr_dirty;
-<<<<<<< HEAD
-  ++dirty_;
+  if (mapping.owner != PageOwner::shmem) ++dirty_;
   if (!goes_to_disk(mapping)) return;
   ++file_dirty_;
   observer_->count(Counter::nr_dirtied);
   if (mapping.nr_dirty == 1 && !mapping.own_flushing) link_dirty(mapping);
-=======
-  if (mapping.owner != PageOwner::shmem) ++dirty_;
->>>>>>> b83c4de (Calls at the edges: page numbers that wrap, areas beyond their number, populate, read-only segments, exec of threads)
 }
 
 void PageCache::clear_dirty(Pfn pfn) {
@@ -46,8 +42,7 @@ void PageCache::clear_dirty(Pfn pfn) {
   if (!page.test_and_clear(PageFlag::dirty)) return;
   mapping.tree.clear_tag(page.index, Mapping::kTagDirty);
   --mapping.nr_dirty;
-<<<<<<< HEAD
-  --dirty_;
+  if (mapping.owner != PageOwner::shmem) --dirty_;
   if (!goes_to_disk(mapping)) return;
   --file_dirty_;
   if (mapping.nr_dirty == 0 && !mapping.own_flushing) unlink_dirty(mapping);
@@ -77,9 +72,6 @@ u32 PageCache::flush(u32 max, u64 dirtied_until) {
     link_dirty(mapping);
   }
   return started;
-=======
-  if (mapping.owner != PageOwner::shmem) --dirty_;
->>>>>>> b83c4de (Calls at the edges: page numbers that wrap, areas beyond their number, populate, read-only segments, exec of threads)
 }
 
 WriteOutcome PageCache::write_page(Pfn pfn) {
