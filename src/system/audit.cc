@@ -70,11 +70,15 @@ AuditReport SystemImpl::audit_owners() {
     ++by_owner[static_cast<u8>(frames[Pfn(i)].owner)];
   }
   const auto owner = [&](PageOwner o) { return by_owner[static_cast<u8>(o)]; };
-  u64 tables = 0;
+  u64 tables = vmalloc.usage().tables;
   spaces.for_each([&](AddressSpace& space) { tables += space.table().tables(); });
   if (tables != owner(PageOwner::table)) return bad("tables", tables, owner(PageOwner::table));
   if (slabs.frames() != owner(PageOwner::slab)) {
     return bad("slabs", slabs.frames(), owner(PageOwner::slab));
+  }
+  const u64 in_areas = vmalloc.usage().pages + vmalloc.usage().lazy_pages;
+  if (in_areas != owner(PageOwner::vmalloc)) {
+    return bad("vmalloc frames", in_areas, owner(PageOwner::vmalloc));
   }
   if (stack_frames != owner(PageOwner::stack)) {
     return bad("I32 kernel stacks", stack_frames, owner(PageOwner::stack));
@@ -236,6 +240,7 @@ AuditReport SystemImpl::audit() {
   if (!allocator.validate()) return bad("I5 buddy");
   if (!reclaim.validate()) return bad("I3 queues");
   if (!slabs.validate()) return bad("I27 object caches");
+  if (!vmalloc.validate()) return bad("I30 vmalloc");
   if (!swap.validate()) return bad("swap contents");
   return kGood;
 }

@@ -64,6 +64,9 @@ struct Config {
   static constexpr u32 kReservedRunsMax = 8;
   ReservedRun reserved[kReservedRunsMax];
   u32 reserved_runs = 0;
+  // Where vmalloc areas may lie. Empty: a space of the kernel's own where the machine has several
+  // (shared_frames); elsewhere none. A range that is given is part of no other space.
+  VpnRange vmalloc_range{Vpn(0), Vpn(0)};
   // Limit of mlock in pages (RLIMIT_MEMLOCK).
   PageCount mlock_max{2048};
 };

@@ -192,6 +192,8 @@ class Kernel final : public FaultSink {
   MemInfo meminfo() const;
   // Free blocks of 2^order frames (buddyinfo); frames in CPUs' lists are in none.
   u64 free_blocks(u32 order) const;
+  // /proc/vmallocinfo, by address.
+  u32 vmalloc_areas(VmallocView* out, u32 max) const;
   u32 slabs(SlabView* out, u32 max) const;
   AuditReport audit();
 

@@ -35,6 +35,7 @@ bool Kernel::wanted(Daemon daemon) const {
 
 void Kernel::drop_slabs() {
   impl_.sys.rmap.shrink();
+  (void)impl_.sys.vmalloc.purge();
   (void)impl_.sys.slabs.shrink_all();
   impl_.sys.allocator.drain_pcp();
 }

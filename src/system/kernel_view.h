@@ -6,6 +6,7 @@
 #include "machine/pte.h"
 #include "page/page.h"
 #include "slab/slab.h"
+#include "vmalloc/vmalloc.h"
 
 namespace spillway {
 
@@ -120,6 +121,7 @@ struct MemInfo {
   u64 active, inactive, inactive_dirty, inactive_clean, unevictable;
   u64 dirty, writeback, anon_pages, mapped, shmem, slab, page_tables;
   u64 kernel_stack;  // frames, two for each task that is not reaped
+  u64 vmalloc_used;  // frames of vmalloc areas, those that wait to be unmapped included
   u64 swap_total, swap_free, commit_limit, committed_as;
   u64 reserved, swap_meta, pool, inactive_target;
   u64 watermark_min, watermark_low, watermark_high;

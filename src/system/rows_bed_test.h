@@ -141,8 +141,9 @@ class RowsBed : public KernelBed {
     std::ostringstream out;
     out << "blocks";
     for (u32 order = 0; order <= kOrderMax; ++order) out << " " << kernel().free_blocks(order);
-    SlabView slabs[8];
-    const u32 count = kernel().slabs(slabs, 8);
+    SlabView slabs[16];
+    const u32 count = kernel().slabs(slabs, 16);
+    EXPECT_LE(count, 16U);
     for (u32 i = 0; i < count; ++i) {
       out << "\n"
           << slabs[i].name << " " << slabs[i].objects_active << " in " << slabs[i].slabs_total;
@@ -152,8 +153,9 @@ class RowsBed : public KernelBed {
         << " swap cached " << m.swap_cached << " aged " << m.active + m.inactive + m.unevictable
         << " dirty " << m.dirty << " writeback " << m.writeback << " anon " << m.anon_pages
         << " mapped " << m.mapped << " shmem " << m.shmem << " slab " << m.slab << " tables "
-        << m.page_tables << " pool " << m.pool << " swap meta " << m.swap_meta << " slots free "
-        << m.swap_free << " of " << m.swap_total << " committed " << m.committed_as << "\n";
+        << m.page_tables << " stacks " << m.kernel_stack << " vmalloc " << m.vmalloc_used
+        << " pool " << m.pool << " swap meta " << m.swap_meta << " slots free " << m.swap_free
+        << " of " << m.swap_total << " committed " << m.committed_as << "\n";
     return out.str();
   }
   u64 used_slots() {

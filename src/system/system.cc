@@ -13,6 +13,10 @@ constexpr u64 kShrinkBatch = 64;
 // fault.
 constexpr u64 kKeepFrames = 256;
 
+// In the upper half of the addresses, where Linux on x86-64 has its vmalloc area too. 64 GiB.
+constexpr u64 kVmallocStart = u64{1} << 46;
+constexpr u64 kVmallocPages = u64{1} << 24;
+
 // Four segments: two to fill (pages that compress and pages that do not), two on their way.
 constexpr u64 kPoolMinWithDisk = 4 * kSegmentFrames;
 
@@ -98,6 +102,7 @@ Status SystemImpl::boot() {
   cache.set_reclaimer(reclaim);
   SPW_TRY(spaces.init(mm));
   pageout.init(mm);
+  SPW_TRY(init_vmalloc());
   three_queue.init(pageout, config.background_reclaim);
   two_list.init(pageout, config.background_reclaim);
   if (config.policy == Policy::linux24) {
@@ -128,6 +133,20 @@ Status SystemImpl::boot() {
   }
   return kOk;
 }
+
+Status SystemImpl::init_vmalloc() {
+  VpnRange range = config.vmalloc_range;
+  if (range.empty() && machine.features.shared_frames) {
+    range = {VirtAddr(kVmallocStart).vpn(), VirtAddr(kVmallocStart).vpn() + kVmallocPages};
+  }
+  if (range.empty()) return kOk;
+  SPW_TRY(vmalloc.init(machine, allocator, frames, slabs, observer, System::kernel_space(), range));
+  pageout.shrinkers().add(vmalloc);
+  return kOk;
+}
+
+Result<VirtAddr> System::vmalloc(u64 bytes) { return impl_.vmalloc.alloc(bytes); }
+Status System::vfree(VirtAddr addr) { return impl_.vmalloc.free(addr); }
 
 u64 SystemImpl::reserved_now(ReservedKind kind) const {
   if (booted && kind == ReservedKind::init) return 0;

@@ -120,6 +120,13 @@ class System final : public FaultSink {
   Status prepare_fork();
   void finish_fork();
 
+  // Contiguous addresses for the manager's own tables (vmalloc/vmalloc.h). On machines with several
+  // spaces they are addresses of kernel_space(). invalid: no range is there, 0 bytes, or for vfree
+  // an address that no area starts at.
+  static constexpr SpaceId kernel_space() { return SpaceId(0xffff); }
+  Result<VirtAddr> vmalloc(u64 bytes);
+  Status vfree(VirtAddr addr);
+
   Snapshot snapshot() const;
   BootLine boot_line() const;
   // Checks every invariant (docs/ARCHITECTURE.md lists them). O(everything): for tests and idle.

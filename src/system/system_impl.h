@@ -8,6 +8,7 @@
 #include "space/file_map.h"
 #include "space/shmem.h"
 #include "system/system.h"
+#include "vmalloc/vmalloc.h"
 
 namespace spillway {
 
@@ -25,6 +26,7 @@ class SystemImpl {
   // The last step of booting: records the boot line and gives the init region back (free_initmem).
   // Called again it does nothing.
   void finish_boot();
+  Status init_vmalloc();
   // Frames of the kind that are reserved now. O(1).
   u64 reserved_now(ReservedKind kind) const;
   AuditReport audit();
@@ -39,6 +41,7 @@ class SystemImpl {
   Rmap rmap;
   PageCache cache;
   Commit commit;
+  VmallocSpace vmalloc;
   Swap swap;
   FileStore files;
   FileAreas file_areas;

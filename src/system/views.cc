@@ -251,6 +251,10 @@ u32 Kernel::slabs(SlabView* out, u32 max) const {
   return count;
 }
 
+u32 Kernel::vmalloc_areas(VmallocView* out, u32 max) const {
+  return impl_.sys.vmalloc.areas(out, max);
+}
+
 MemInfo Kernel::meminfo() const {
   const SystemImpl& sys = impl_.sys;
   const auto queue = [&](PageQueue q) { return sys.reclaim.queue_size(q); };
@@ -262,6 +266,7 @@ MemInfo Kernel::meminfo() const {
   m.reserved_data = sys.reserved_now(ReservedKind::data);
   m.reserved_init = sys.reserved_now(ReservedKind::init);
   m.reserved_bootmem = sys.reserved_now(ReservedKind::bootmem);
+  m.vmalloc_used = sys.vmalloc.usage().pages + sys.vmalloc.usage().lazy_pages;
   m.kernel_stack = sys.stack_frames;
   m.cached = sys.cache.pages();
   m.swap_cached = sys.swap.cached_pages().v;

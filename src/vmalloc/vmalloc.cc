@@ -10,16 +10,18 @@ constexpr u32 kDropBatch = 32;
 
 }  // namespace
 
-void VmallocSpace::init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
-                        const Observer& observer, SpaceId space, VpnRange range) {
+Status VmallocSpace::init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
+                          SlabChain& slabs, const Observer& observer, SpaceId space,
+                          VpnRange range) {
   SPW_ASSERT(space.valid());
+  SPW_TRY(records_.init(slabs, KmemCacheConfig::core("vmap_area", sizeof(VmallocArea))));
   machine_ = &machine;
   allocator_ = &allocator;
   frames_ = &frames;
   observer_ = &observer;
   space_ = space;
   range_ = range;
-  records_.init(allocator, frames, machine.frames, "vmap_area", sizeof(VmallocArea));
+  return kOk;
 }
 
 // First fit: the lowest place where `pages` and two guards lie free.
@@ -242,7 +244,7 @@ bool VmallocSpace::validate() const {
   return listed == seen.lazy_areas && seen.areas == usage_.areas && seen.pages == usage_.pages &&
          seen.lazy_areas == usage_.lazy_areas && seen.lazy_pages == usage_.lazy_pages &&
          usage_.tables == (has_table_ ? table_.tables() : 0) &&
-         records_.objects_active() == seen.areas + seen.lazy_areas && records_.validate();
+         records_.objects_active() == seen.areas + seen.lazy_areas;
 }
 
 }  // namespace spillway

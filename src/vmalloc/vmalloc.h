@@ -9,7 +9,7 @@
 #include "observe/observe.h"
 #include "page/shrinker.h"
 #include "pagetable/page_table.h"
-#include "slab/object_cache.h"
+#include "slab/slab_chain.h"
 
 namespace spillway {
 
@@ -58,8 +58,8 @@ class VmallocSpace final : public Shrinker {
 
   // `range` is where areas may lie, at `space` of the machine's MMU; nobody else maps anything
   // there. Takes no frame before the first alloc.
-  void init(Machine& machine, PageAllocator& allocator, FrameTable& frames,
-            const Observer& observer, SpaceId space, VpnRange range);
+  Status init(Machine& machine, PageAllocator& allocator, FrameTable& frames, SlabChain& slabs,
+              const Observer& observer, SpaceId space, VpnRange range);
   bool ready() const { return machine_ != nullptr; }
   SpaceId space() const { return space_; }
 
@@ -76,8 +76,6 @@ class VmallocSpace final : public Shrinker {
   // The frame behind an address of an area; kNoPfn elsewhere, guards included.
   Pfn frame_at(VirtAddr addr) const;
   const VmallocUsage& usage() const { return usage_; }
-  const ObjectCache& records() const { return records_; }
-  ObjectCache& records() { return records_; }
   // Fills up to `max` records in order of addresses; returns how many areas there are, lazy ones
   // included.
   u32 areas(VmallocView* out, u32 max) const;
@@ -110,7 +108,7 @@ class VmallocSpace final : public Shrinker {
   PageTable table_;
   bool has_table_ = false;
   bool filling_ = false;  // an allocation walks the table: reclaim that it causes must not purge
-  ObjectCache records_;
+  KmemCache records_;
   VmallocTree tree_;
   VmallocArea* lazy_ = nullptr;
   VmallocUsage usage_;

@@ -25,8 +25,11 @@ class Vmalloc : public testing::TestWithParam<Kind> {
  protected:
   explicit Vmalloc(u64 frames = 1024) : bed(config_of(frames)) {
     bed.grow_all();
-    space.init(bed.sim.machine(), bed.allocator, bed.frames, bed.observer, kKernel,
-               {kBase, kBase + kRangePages});
+    slabs.init(bed.allocator, bed.frames, bed.sim.machine().frames);
+    EXPECT_TRUE(space
+                    .init(bed.sim.machine(), bed.allocator, bed.frames, slabs, bed.observer,
+                          kKernel, {kBase, kBase + kRangePages})
+                    .ok());
   }
   static SimConfig config_of(u64 frames) {
     SimConfig config = PageBed::config_of(frames);
@@ -54,6 +57,7 @@ class Vmalloc : public testing::TestWithParam<Kind> {
   }
   void expect_sound() {
     EXPECT_TRUE(space.validate());
+    EXPECT_TRUE(slabs.validate());
     EXPECT_TRUE(bed.sum_holds());
     EXPECT_TRUE(bed.allocator.validate());
     EXPECT_EQ(bed.sim.mmu().mirror_difference(), "");
@@ -61,7 +65,7 @@ class Vmalloc : public testing::TestWithParam<Kind> {
   // Everything that was ever taken is back, but for what object caches keep.
   void expect_empty() {
     (void)space.purge();
-    (void)space.records().shrink();
+    (void)slabs.shrink_all();
     EXPECT_EQ(space.usage().pages + space.usage().lazy_pages + space.usage().tables, 0U);
     EXPECT_EQ(bed.allocator.free_pages().v, bed.frames.count().v);
     bed.allocator.drain_pcp();
@@ -71,6 +75,7 @@ class Vmalloc : public testing::TestWithParam<Kind> {
   }
 
   PageBed bed;
+  SlabChain slabs;
   VmallocSpace space;
 };
 INSTANTIATE_TEST_SUITE_P(All, Vmalloc, testing::Values(Kind::all_features, Kind::like_the_host),
@@ -115,7 +120,7 @@ TEST_P(Vmalloc, row_61_a_megabyte_from_single_frames_with_guards_at_both_ends) {
   }
   EXPECT_TRUE(space.free(at).ok());
   EXPECT_EQ(load(at), -1) << "so large a batch does not wait";
-  (void)space.records().shrink();
+  (void)slabs.shrink_all();
   EXPECT_EQ(bed.allocator.free_pages().v, free_before) << "256 frames, and the tables";
   give_back(odd);
   expect_empty();
@@ -208,7 +213,7 @@ TEST_P(Vmalloc, freed_areas_are_unmapped_in_one_batch) {
   EXPECT_EQ(space.scan_objects({0, true}), 0U);
   EXPECT_EQ(space.count_objects(), 1U);
   EXPECT_EQ(space.scan_objects({1, false}), 1U);
-  (void)space.records().shrink();
+  (void)slabs.shrink_all();
   EXPECT_EQ(bed.allocator.free_pages().v, all);
   expect_empty();
 }
@@ -223,9 +228,13 @@ TEST_P(Vmalloc, an_allocation_that_lacks_room_or_frames_purges_first) {
   EXPECT_EQ(space.usage().purges, 1U);
   give_back(taken);
   // Room: a space of eight pages holds one area of six.
+  SlabChain other;
+  other.init(bed.allocator, bed.frames, bed.sim.machine().frames);
   VmallocSpace small;
-  small.init(bed.sim.machine(), bed.allocator, bed.frames, bed.observer, SpaceId(9),
-             {Vpn(16), Vpn(24)});
+  ASSERT_TRUE(small
+                  .init(bed.sim.machine(), bed.allocator, bed.frames, other, bed.observer,
+                        SpaceId(9), {Vpn(16), Vpn(24)})
+                  .ok());
   const VirtAddr six = small.alloc(6 * kPageSize, kNoWait).value();
   EXPECT_EQ(six, addr_of(Vpn(17)));
   EXPECT_EQ(small.alloc(1, kNoWait).error(), Error::no_memory);
@@ -233,7 +242,7 @@ TEST_P(Vmalloc, an_allocation_that_lacks_room_or_frames_purges_first) {
   EXPECT_EQ(small.alloc(5 * kPageSize, kNoWait).value(), six);
   ASSERT_TRUE(small.free(six).ok());
   (void)small.purge();
-  (void)small.records().shrink();
+  (void)other.shrink_all();
   expect_sound();
 }
 

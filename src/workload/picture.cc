@@ -103,6 +103,7 @@ std::vector<MemField> memory_fields() {
           {"slab", &MemInfo::slab},
           {"page_tables", &MemInfo::page_tables},
           {"kernel_stack", &MemInfo::kernel_stack},
+          {"vmalloc_used", &MemInfo::vmalloc_used},
           {"swap_total", &MemInfo::swap_total},
           {"swap_free", &MemInfo::swap_free},
           {"commit_limit", &MemInfo::commit_limit},

@@ -172,8 +172,8 @@ inline constexpr u32 kVerbCount = static_cast<u32>(Verb::kCount);
   X(meminfo,                                                                                   \
     "{mem_total|mem_free|buffers|cached|swap_cached|active|inactive|inactive_dirty|"           \
     "inactive_clean|unevictable|dirty|writeback|anon_pages|mapped|shmem|slab|page_tables|"     \
-    "kernel_stack|swap_total|swap_free|commit_limit|committed_as|reserved|swap_meta|pool|"     \
-    "inactive_target|watermark_min|watermark_low|watermark_high}",                             \
+    "kernel_stack|vmalloc_used|swap_total|swap_free|commit_limit|committed_as|reserved|"       \
+    "swap_meta|pool|inactive_target|watermark_min|watermark_low|watermark_high}",              \
     "a line of /proc/meminfo, in pages")                                                       \
   X(counter, "COUNTER", "how often, since this step began")                                    \
   X(total, "COUNTER", "how often, since boot")                                                 \
