@@ -33,8 +33,9 @@ check:
 bench: build
 	@tools/bootstrap bench
 	@cmake -S . -B build -DSPW_BENCH=ON >/dev/null
-	@cmake --build build -j $(JOBS) --target slab_bench
+	@cmake --build build -j $(JOBS) --target slab_bench buddy_bench
 	@build/bin/bench/slab_bench
+	@build/bin/bench/buddy_bench
 	@bench/run
 
 install: build

@@ -10,11 +10,11 @@ constexpr u64 entry_span(u32 level) { return u64{1} << (kTableBits * level); }
 
 }  // namespace
 
-Status PageTable::init(PageAllocator& allocator, FrameTable& frames, Frames& memory) {
+Status PageTable::init(PageAllocator& allocator, FrameTable& frames, Frames& memory,
+                       AllocFlags flags) {
   allocator_ = &allocator;
   frames_ = &frames;
   memory_ = &memory;
-  AllocFlags flags = kAllocKernel;
   flags.zero = true;
   SPW_TRY_ASSIGN(pfn, allocator.alloc_kernel(PageOwner::table, flags));
   root_ = pfn;

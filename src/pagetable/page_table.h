@@ -17,7 +17,8 @@ namespace spillway {
 class PageTable {
  public:
   // Allocates the root. no_memory or wait.
-  Status init(PageAllocator& allocator, FrameTable& frames, Frames& memory);
+  Status init(PageAllocator& allocator, FrameTable& frames, Frames& memory,
+              AllocFlags flags = kAllocKernel);
   // All entries must be empty.
   void destroy();
 

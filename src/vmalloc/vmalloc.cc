@@ -57,7 +57,7 @@ Status VmallocSpace::fill(VpnRange range, AllocFlags flags) {
 
 Status VmallocSpace::fill_pages(VpnRange range, AllocFlags flags) {
   if (!has_table_) {
-    SPW_TRY(table_.init(*allocator_, *frames_, machine_->frames));
+    SPW_TRY(table_.init(*allocator_, *frames_, machine_->frames, flags));
     has_table_ = true;
     machine_->mmu.set_root(space_, table_.root());
   }

@@ -157,6 +157,17 @@ TEST_P(Vmalloc, row_62_a_failure_half_way_leaves_no_frame_behind) {
   expect_empty();
 }
 
+TEST_P(Vmalloc, who_does_not_wait_causes_no_reclaim) {
+  ASSERT_TRUE(space.free(space.alloc(1, kNoWait).value()).ok());
+  (void)space.purge();
+  ASSERT_EQ(space.usage().tables, 0U);
+  const std::vector<Pfn> taken = take_all_but(0);
+  EXPECT_EQ(space.alloc(1, kNoWait).error(), Error::no_memory) << "for want of a first table";
+  EXPECT_EQ(bed.reclaimer.calls, 0U);
+  give_back(taken);
+  expect_empty();
+}
+
 TEST_P(Vmalloc, sizes_that_cannot_be_are_refused) {
   EXPECT_EQ(space.alloc(0).error(), Error::invalid);
   EXPECT_EQ(space.alloc(1024 * kPageSize + 1).error(), Error::no_memory) << "above RAM";
