@@ -77,8 +77,14 @@ void Driver::fork(u32 slot, u32 child) {
 void Driver::clone(u32 slot, u32 thread) {
   if (thread >= setup_.slots || world_.at(thread) != nullptr) return;
   Proc& parent = *world_.at(slot);
-  const Result<Pid> pid = kernel_->clone_thread(parent.pid);
-  if (!pid.ok()) fail("clone refused");
+  // A thread needs a kernel stack, and that needs frames.
+  const Result<Pid> pid = to_the_end("clone", [&] { return kernel_->clone_thread(parent.pid); });
+  if (!pid.ok()) {
+    if (!resource_error_is_right(pid.error())) {
+      fail(std::string("clone refused with ") + spillway::name_of(pid.error()));
+    }
+    return;
+  }
   born(thread, pid.value(), parent.space);
   Proc& made = *world_.at(thread);
   made.leader = parent.leader;

@@ -191,6 +191,8 @@ void Generator::fill_mmap(Op* op, const Driver& driver, const Proc& proc) {
       const u64 pages = file->size_pages() + 2;
       op->off = prng_.below(pages) * kPageSize;
       if (prng_.one_in(2)) op->off = 0;
+      // Around the last page that a mapping can have.
+      if (prng_.one_in(16)) op->off = (kMappingPagesMax - prng_.below(pages + 4)) * kPageSize;
       op->len = std::min(op->len, pages * kPageSize);
     }
     if (proc.files[op->file].object == nullptr && !prng_.one_in(8)) op->file = kNoFile;

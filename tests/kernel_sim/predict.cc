@@ -50,7 +50,7 @@ Prediction predict_mmap(const Context& c, const Op& op) {
   p.refuse_if(op.len > c.top, Error::no_memory);
   const bool file = op.file != kNoFile;
   if (file && !predict_file(c, op, &p)) return p;
-  if (file && (op.off >> kPageShift) + pages > ~u32{0}) p.refuse(Error::overflow);
+  if (file && (op.off >> kPageShift) + pages > kMappingPagesMax) p.refuse(Error::overflow);
   if (op.has(FlagBit::growsdown) && (file || op.has(FlagBit::shared))) p.refuse(Error::invalid);
   const bool lock = op.has(FlagBit::locked) || space.lock_future;
   p.refuse_if(op.has(FlagBit::locked) && space.limits.memlock == 0, Error::perm);
@@ -86,6 +86,9 @@ void predict_growth(const Context& c, const Op& op, const ModelArea& area, Predi
   const PageRange old = pages_of(op.at, op.len);
   const u64 new_pages = pages_for(op.newlen).v;
   const u64 growth = new_pages - old.pages();
+  const bool has_numbers = area.object != nullptr;
+  const u64 first = area.pgoff + (old.first - area.range.first);
+  p->refuse_if(has_numbers && first + new_pages > kMappingPagesMax, Error::invalid);
   if (area.locked && space.locked_vm() + growth > space.limits.memlock) p->refuse(Error::again);
   if (area.accounted() && commit_refuses(c, growth)) p->refuse(Error::no_memory);
   // As in Linux, what a fixed target replaces does not count in favour of the growth.

@@ -8,6 +8,7 @@
 #include "ksim_case.h"
 #include "machine/pte.h"
 #include "memory.h"
+#include "space/area.h"
 #include "system/kernel.h"
 
 namespace spillway::ksim {
