@@ -56,7 +56,10 @@ WINGS = {"machine_sim", "machine_host", "machine_arena"}
 SYSTEM_WINGS = {"machine_host", "machine_arena"}
 # Drivers see rooms 0-2, themselves and the headers of the ports that they implement.
 DRIVERS = {
-    "fs_ext": {"vfs/file_system.h"},
+    # libext2fs reads and writes blocks through the buffer cache, and must not be entered by reclaim
+    # while it holds half a change (PageAllocator::NoFs).
+    "fs_ext": {"vfs/file_system.h", "vfs/buffer_cache.h", "pagecache/page_cache.h",
+               "page/page_allocator.h"},
     # A file system tells the page cache of the ends of its transfers.
     "fs_host": {"vfs/file_system.h", "pagecache/page_cache.h"},
     "swap_redis": {"swap/tier.h"},

@@ -1,0 +1,241 @@
+// ExtFs: pages of files from and to the device.
+#include <algorithm>
+#include <cstring>
+
+#include "fs_ext/ext_fs.h"
+
+namespace spillway {
+
+ExtFs::Request& ExtFs::take_request(Inode& inode, u32 index) {
+  Request& request = *free_requests_;
+  free_requests_ = request.next_free;
+  ++in_flight_;
+  request = Request{};
+  request.inode = &inode;
+  request.number = static_cast<u32>(inode.number);
+  request.index = index;
+  return request;
+}
+
+void ExtFs::put_request(Request& request) {
+  request.next_free = free_requests_;
+  free_requests_ = &request;
+  --in_flight_;
+}
+
+void ExtFs::submit(Request& request, IoOp op, u64 block) {
+  request.io.op = op;
+  request.io.block = block;
+  request.io.count = request.total;
+  for (u32 i = 0; i < request.total; ++i) request.io.frames[i] = request.frames[i];
+  request.io.sink = this;
+  request.io.cookie = reinterpret_cast<u64>(&request);
+  device_->submit(request.io);
+}
+
+Status ExtFs::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) {
+  Inode& inode = inode_of(mapping);
+  SPW_ASSERT_LE(count, kIoFramesMax);
+  (void)deliver();
+  if (!written_.empty()) {
+    const Call call(*this, ExtIo::Waits::yes);
+    SPW_TRY(settle());
+  }
+  const Call call(*this, ExtIo::Waits::no);
+  if (!whole_pages()) {
+    Status each[kIoFramesMax];
+    for (u32 i = 0; i < count; ++i) {
+      each[i] = read_blocks_of_page(inode, index + i, frames[i]);
+      // Nothing has been told yet: the whole call is repeated when the blocks are there.
+      if (!each[i].ok() && each[i].error() == Error::wait) return Error::wait;
+    }
+    for (u32 i = 0; i < count; ++i) cache_->read_done(frames[i], each[i]);
+    return kOk;
+  }
+  constexpr u64 kZeros = 0;
+  constexpr u64 kBad = ~u64{0};
+  u64 physical[kIoFramesMax];
+  u32 requests = 0;
+  for (u32 i = 0; i < count; ++i) {
+    const Result<Run> run = map(inode, u64{index} + i);
+    if (!run.ok() && run.error() == Error::wait) return Error::wait;
+    physical[i] = kBad;
+    if (run.ok()) {
+      const Run& r = run.value();
+      physical[i] = r.kind == RunKind::written ? r.physical + (u64{index} + i - r.first) : kZeros;
+    }
+    const bool reads = physical[i] != kZeros && physical[i] != kBad;
+    const bool continues = i != 0 && reads && physical[i] == physical[i - 1] + 1;
+    if (reads && !continues) ++requests;
+  }
+  if (requests > kRequestsMax - in_flight_) return Error::wait;
+  for (u32 i = 0; i < count;) {
+    if (physical[i] == kZeros) {
+      std::memset(machine_->frames.bytes(frames[i]), 0, kPageSize);
+      cache_->read_done(frames[i++], kOk);
+    } else if (physical[i] == kBad) {
+      cache_->read_done(frames[i++], Error::corrupt);
+    } else {
+      Request& request = take_request(inode, index + i);
+      const u64 block = physical[i];
+      do {
+        request.frames[request.total++] = frames[i++];
+      } while (i < count && physical[i] != kBad && physical[i] == physical[i - 1] + 1);
+      submit(request, IoOp::read, block);
+    }
+  }
+  return kOk;
+}
+
+// With blocks smaller than a page: through the buffer cache (X1).
+Status ExtFs::read_blocks_of_page(Inode& inode, u32 index, Pfn pfn) {
+  u8* const out = machine_->frames.bytes(pfn);
+  const u32 per_page = blocks_per_page();
+  const u64 size = probe_.block_size;
+  std::memset(out, 0, kPageSize);
+  const u64 first = u64{index} * per_page;
+  const u64 end_of_file = blocks_for(inode.mapping.size_bytes);
+  for (u32 i = 0; i < per_page && first + i < end_of_file; ++i) {
+    SPW_TRY_ASSIGN(run, map(inode, first + i));
+    if (run.kind != RunKind::written) continue;
+    const u64 physical = run.physical + (first + i - run.first);
+    const u64 run_left = run.end() - (first + i);
+    const Result<Buffer*> buffer = io_.bread(physical);
+    if (!buffer.ok() && buffer.error() == Error::wait) {
+      // The rest of what the page cache asks for lies behind, most likely.
+      buffers_->read_ahead(physical, static_cast<u32>(run_left < 64 ? run_left : 64));
+    }
+    if (!buffer.ok()) return buffer.error();
+    std::memcpy(out + i * size, buffer.value()->data, size);
+    buffers_->brelse(*buffer.value());
+  }
+  const u64 start = u64{index} << kPageShift;
+  const u64 valid = inode.mapping.size_bytes > start ? inode.mapping.size_bytes - start : 0;
+  if (valid < kPageSize) std::memset(out + valid, 0, kPageSize - valid);
+  return kOk;
+}
+
+WriteOutcome ExtFs::write_page(Mapping& mapping, Pfn pfn) {
+  Inode& inode = inode_of(mapping);
+  const Page& page = (*frames_)[pfn];
+  if (mode_ == ExtMode::read_only || busy_) return WriteOutcome::refused;
+  if (page.state == PageState::mapped && !machine_->features.frame_bytes_while_mapped) {
+    return WriteOutcome::refused;
+  }
+  const u32 index = page.index;
+  if (index >= mapping.size_pages()) return WriteOutcome::refused;
+  if (in_flight_ == kRequestsMax) return WriteOutcome::wait;
+  const u64 start = u64{index} << kPageShift;
+  const u64 first = u64{index} * blocks_per_page();
+  const u64 count = std::min<u64>(blocks_per_page(), blocks_for(mapping.size_bytes) - first);
+  // A page that got dirty without asking for its blocks (a store through a mapping, or a tail that
+  // was trimmed): it can have them now, unless this is reclaim.
+  const auto missing = [&]() -> Result<bool> {
+    const Call call(*this, ExtIo::Waits::no);
+    for (u64 block = first; block < first + count;) {
+      SPW_TRY_ASSIGN(run, map(inode, block));
+      if (run.kind == RunKind::hole) return true;
+      block = run.end();
+    }
+    return false;
+  };
+  Result<bool> lacks = missing();
+  if (lacks.ok() && lacks.value()) {
+    if (allocator_->in_reclaim()) return WriteOutcome::refused;
+    const Status reserved = reserve_blocks(inode, index, 1);
+    lacks = reserved.ok() ? Result<bool>(false) : Result<bool>(reserved.error());
+  }
+  // Not for want of memory either is a page lost: it stays dirty and comes again.
+  const auto comes_again = [](const auto& result) {
+    return !result.ok() && (result.error() == Error::wait || result.error() == Error::no_memory);
+  };
+  if (comes_again(lacks)) return WriteOutcome::wait;
+  if (!lacks.ok()) {
+    ended_.push_back({pfn, lacks.error()});
+    return WriteOutcome::started;
+  }
+  const u64 valid = mapping.size_bytes - start;
+  if (valid < kPageSize) {
+    // Programs may have stored behind the end of file: that must not reach the device.
+    std::memset(machine_->frames.bytes(pfn) + valid, 0, kPageSize - valid);
+  }
+  const Call call(*this, ExtIo::Waits::no);
+  if (!whole_pages()) {
+    const Status status = write_blocks_of_page(inode, index, pfn, first, count);
+    if (comes_again(status)) return WriteOutcome::wait;
+    ended_.push_back({pfn, status});
+    return WriteOutcome::started;
+  }
+  const Result<Run> run = map(inode, first);
+  if (!run.ok() || run.value().kind == RunKind::hole) return WriteOutcome::wait;
+  Request& request = take_request(inode, index);
+  request.frames[request.total++] = pfn;
+  request.unwritten = run.value().kind == RunKind::unwritten;
+  submit(request, IoOp::write, run.value().physical + (first - run.value().first));
+  return WriteOutcome::started;
+}
+
+Status ExtFs::write_blocks_of_page(Inode& inode, u32 index, Pfn pfn, u64 first, u64 count) {
+  const u8* const bytes = machine_->frames.bytes(pfn);
+  const u64 size = probe_.block_size;
+  SPW_ASSERT_EQ(first, u64{index} * blocks_per_page());
+  for (u64 i = 0; i < count; ++i) {
+    SPW_TRY_ASSIGN(run, map(inode, first + i));
+    if (run.kind == RunKind::hole) return Error::wait;
+    const u64 physical = run.physical + (first + i - run.first);
+    SPW_TRY(status_of_ext(io_.write(physical * size, size, bytes + i * size)));
+    if (run.kind == RunKind::unwritten) {
+      note_written(static_cast<u32>(inode.number), first + i, 1);
+    }
+  }
+  return kOk;
+}
+
+void ExtFs::io_done(IoRequest& io, Status status) {
+  Request& request = *reinterpret_cast<Request*>(io.cookie);
+  if (io.op == IoOp::read) {
+    read_ended(request, status);
+    return;
+  }
+  const Pfn pfn = request.frames[0];
+  if (status.ok() && request.unwritten) note_written(request.number, request.index, 1);
+  put_request(request);
+  cache_->write_done(pfn, status);
+}
+
+void ExtFs::page_was_read(Request& request, u32 i, Status status) {
+  const Pfn pfn = request.frames[i];
+  if (status.ok()) {
+    const u64 start = u64{request.index + i} << kPageShift;
+    const u64 bytes = request.inode->mapping.size_bytes;
+    const u64 valid = bytes > start ? bytes - start : 0;
+    if (valid < kPageSize) {
+      std::memset(machine_->frames.bytes(pfn) + valid, 0, kPageSize - valid);
+    }
+  }
+  cache_->read_done(pfn, status);
+}
+
+// A run of pages that fails is read again page by page, so that only the bad ones fail.
+void ExtFs::read_ended(Request& request, Status status) {
+  if (request.single) {
+    page_was_read(request, request.at, status);
+    if (++request.at == request.total) {
+      put_request(request);
+      return;
+    }
+  } else if (status.ok() || request.total == 1) {
+    for (u32 i = 0; i < request.total; ++i) page_was_read(request, i, status);
+    put_request(request);
+    return;
+  } else {
+    request.single = true;
+  }
+  const u64 block = request.at == 0 ? request.io.block : request.io.block + 1;
+  request.io.block = block;
+  request.io.count = 1;
+  request.io.frames[0] = request.frames[request.at];
+  device_->submit(request.io);
+}
+
+}  // namespace spillway

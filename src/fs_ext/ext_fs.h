@@ -1,0 +1,281 @@
+// ExtFs: an ext2, ext3 or ext4 image as a file system, read and write, through libext2fs.
+//
+// Metadata goes through the buffer cache (ext_io.h), contents through the page cache. What is only
+// read (lookup, directories, attributes, mappings) is read here, block by block and with every
+// number checked; the library allocates, frees and maps blocks, keeps bitmaps, group descriptors
+// and checksums, and inserts into hashed directories.
+//
+// Invariants
+//   X1  With blocks of 4 KiB a block of a file's contents is never in the buffer cache: blocks are
+//       forgotten there when they change hands (freed, or given to a file), and pages are
+//       transferred straight between frames and the device. With smaller blocks every transfer of
+//       contents goes through the buffer cache, because the device's unit is the page; a block is
+//       never written around it.
+//   X2  A block that a file gets is unwritten (extents) or zeroed (block maps) until its page was
+//       written: pages of unwritten blocks read as zeros. The extent is converted when the write
+//       has ended, by the next call that may change the image (settle()).
+//   X3  Blocks of contents lie inside the image and outside of superblocks, descriptors, bitmaps
+//       and inode tables (zones_), whatever the image says.
+//   X4  While mounted for writing the superblock says "not clean" on the device; close() ends that.
+//   X5  An inode without a name is stored with link count 0 and a time of deletion: should we be
+//       killed, e2fsck frees it.
+//
+// The journal is not written. An image whose journal needs recovery, or that was not unmounted
+// cleanly, is refused for writing; run e2fsck first.
+//
+// Memory of the library (bitmaps: about a byte for each 16 KiB of image at most) is malloc's and
+// outside of the budget. Thread safety: the engine lock.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "fs_ext/ext_io.h"
+#include "fs_ext/ext_super.h"
+#include "page/page_allocator.h"
+#include "vfs/file_system.h"
+
+namespace spillway {
+
+// What the driver works with. All outlive it.
+struct ExtParts {
+  Machine& machine;
+  PageCache& cache;
+  PageAllocator& allocator;
+  FrameTable& frames;
+  BufferCache& buffers;  // over `device`, with blocks of ExtProbe::block_size
+  BlockDevice& device;
+  ExtHost& host;
+  u64 device_bytes = 0;  // of the image, if it is no multiple of a page; 0 = device.size()
+};
+
+class ExtFs final : public FileSystem, public IoSink {
+ public:
+  static constexpr u32 kRequestsMax = 64;  // transfers in flight
+  static constexpr u32 kFramesAhead = 16;  // had before a change begins: more than any one needs
+
+  ExtFs() = default;
+  ~ExtFs();
+  ExtFs(const ExtFs&) = delete;
+  ExtFs& operator=(const ExtFs&) = delete;
+
+  // Whether `bytes`, ExtProbe::kBytes from offset ExtProbe::kOffset, begin an image for us.
+  static Status probe(const u8* bytes, u64 device_bytes, ExtProbe* probe) {
+    return probe_ext(bytes, device_bytes, probe);
+  }
+  // Errors of probe(); read_only: it cannot be written (why() says why); corrupt; io.
+  Status open(const ExtParts& parts, ExtMode mode);
+  // What open() objected to; static.
+  const char* why() const { return probe_.why; }
+  // Stores everything and marks the image clean. No inode is in use. Fails only with io or
+  // no_space; the driver is closed all the same, and the image is then not clean.
+  Status close();
+  bool is_open() const { return fs_ != nullptr; }
+  // Tells the page cache of writes that have ended without an I/O of their own (smaller blocks);
+  // the program calls it wherever it ends I/O. Returns how many.
+  u32 deliver();
+  const ExtProbe& info() const { return probe_; }
+
+  const char* type_name() const override { return probe_.type; }
+  u64 root() const override { return EXT2_ROOT_INO; }
+  bool read_only() const override { return mode_ == ExtMode::read_only; }
+
+  Status read_inode(Inode& inode) override;
+  Status write_inode(Inode& inode) override;
+  Status delete_inode(Inode& inode) override;
+  Result<u64> lookup(Inode& directory, Name name) override;
+  Status read_directory(Inode& directory, u64 position, DirectorySink& sink) override;
+  Result<u64> create(Inode& directory, Name name, const NewInode& made) override;
+  Result<u64> symlink(Inode& directory, Name name, Name target, const NewInode& made) override;
+  Result<u32> readlink(Inode& inode, char* out, u32 max) override;
+  Status link(Inode& directory, Name name, Inode& target) override;
+  Status unlink(Inode& directory, Name name, Inode& target) override;
+  Status rename(Inode& from, Name old_name, Inode& to, Name new_name, Inode& moved,
+                Inode* replaced) override;
+  Status reserve_blocks(Inode& inode, u64 first, u64 count) override;
+  Status truncate(Inode& inode, u64 bytes) override;
+  FileSystemStats stats() override;
+  Status sync() override;
+  Status read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) override;
+  WriteOutcome write_page(Mapping& mapping, Pfn pfn) override;
+  void io_done(IoRequest& io, Status status) override;
+
+ private:
+  using Raw = ext2_inode_large;
+  static ext2_inode* plain(Raw& raw) { return reinterpret_cast<ext2_inode*>(&raw); }
+
+  // A call inside of the driver: reclaim stays out of file systems, and so does our write_page.
+  class Call {
+   public:
+    Call(ExtFs& fs, ExtIo::Waits waits)
+        : fs_(fs), no_fs_(*fs.allocator_), mode_(fs.io_, waits), before_(fs.busy_) {
+      fs.busy_ = true;
+    }
+    ~Call() { fs_.busy_ = before_; }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    ExtFs& fs_;
+    PageAllocator::NoFs no_fs_;
+    ExtIo::Mode mode_;
+    const bool before_;
+  };
+
+  enum class RunKind : u8 { hole, written, unwritten };
+  // Consecutive blocks of a file that lie side by side.
+  struct Run {
+    u64 first = 0;  // block of the file
+    u64 count = 0;
+    u64 physical = 0;
+    RunKind kind = RunKind::hole;
+    u64 end() const { return first + count; }
+  };
+  // Where an entry of a directory is.
+  struct Found {
+    u64 block = 0;     // of the directory
+    u64 physical = 0;  // of the device
+    u32 offset = 0;
+    u32 previous = 0;  // offset of the entry before it; the same if there is none
+    u32 number = 0;
+    u32 type = 0;  // as stored
+  };
+  struct Request {
+    IoRequest io;
+    Inode* inode = nullptr;
+    u32 number = 0;
+    u32 index = 0;  // of the first page
+    u32 total = 0;
+    u32 at = 0;  // when page by page: the one in flight
+    bool single = false;
+    bool unwritten = false;  // of a write: to be converted
+    Pfn frames[kIoFramesMax];
+    Request* next_free = nullptr;
+  };
+  struct Zone {
+    u64 first;
+    u64 end;
+  };
+  // Blocks whose contents are stored and whose extents still say "unwritten".
+  struct Written {
+    u32 number;
+    u64 first;
+    u64 count;
+  };
+  struct Ended {
+    Pfn pfn;
+    Status status;
+  };
+  // One entry of a directory block, checked.
+  struct Entry {
+    Name name;
+    u32 number;
+    u32 type;  // as stored
+    u32 offset;
+    u32 length;    // rec_len
+    u32 previous;  // offset of the one before
+  };
+  enum class Walk : u8 { go_on, stop };
+
+  // ext_fs.cc
+  // Before a call that changes something: frames for the buffers that it may need, so that it does
+  // not end halfway for want of them. read_only, wait, no_memory.
+  Status begin_change();
+  Status check_groups();
+  Status add_zones();
+  bool data_blocks_valid(u64 physical, u64 count) const;
+  Status flush();
+  void forget_blocks(u64 physical, u64 count);
+  // Blocks that files do not get: for the trees of extents that settle() may have to grow, and
+  // because the library forgets what it had allocated when it runs out halfway. As Linux's
+  // s_resv_clusters: 2 %, at most 4096.
+  u64 kept_blocks() const;
+  bool has_room() const { return ext2fs_free_blocks_count(fs_->super) > kept_blocks(); }
+  u32 blocks_per_page() const { return static_cast<u32>(kPageSize / probe_.block_size); }
+  bool whole_pages() const { return probe_.block_size == kPageSize; }
+  u64 blocks_for(u64 bytes) const { return (bytes + probe_.block_size - 1) / probe_.block_size; }
+  bool has_checksums() const { return ext2fs_has_feature_metadata_csum(fs_->super) != 0; }
+
+  // ext_inode.cc
+  Status load(u64 number, Raw* raw);
+  Status store(u64 number, Raw& raw);
+  Status check_raw(u64 number, Raw& raw);
+  void fill(Inode& inode, Raw& raw);
+  Status store_attributes(Inode& inode);
+  void take_attributes(const Inode& inode, Raw& raw);
+  Result<u32> new_inode(Inode& directory, const NewInode& made, Raw* raw);
+  void free_inode(u32 number, Raw& raw);
+  Status trim_tail(Inode& inode);
+
+  // ext_map.cc
+  Result<Run> map(Inode& inode, u64 block);
+  Result<Run> map_extent(Inode& inode, Raw& raw, u64 block);
+  Result<Run> map_blocks(Inode& inode, Raw& raw, u64 block);
+  void forget_map(Inode& inode) { inode.fs_data[1] = 0; }
+  Status zero_blocks(u64 physical, u64 count);
+  Status allocate(Inode& inode, Raw& raw, u64 block);
+  Status zero_tail(Inode& inode, Raw& raw, u64 bytes);
+  Status settle();
+  Status convert(const Written& written);
+  void note_written(u32 number, u64 first, u64 count);
+  void drop_written(u32 number);
+  Status transfer_now(IoOp op, u64 page, Pfn frame);
+
+  // ext_data.cc
+  Status read_blocks_of_page(Inode& inode, u32 index, Pfn pfn);
+  Status write_blocks_of_page(Inode& inode, u32 index, Pfn pfn, u64 first, u64 count);
+  Request& take_request(Inode& inode, u32 index);
+  void put_request(Request& request);
+  void submit(Request& request, IoOp op, u64 block);
+  void page_was_read(Request& request, u32 i, Status status);
+  void read_ended(Request& request, Status status);
+
+  // ext_directory.cc
+  Result<Buffer*> directory_block(Inode& directory, u64 n, u64* physical);
+  template <class Visit>
+  Status scan(Inode& directory, u64 n, const u8* data, Visit visit);
+  Status check_entry(Inode& directory, u64 n, const u8* data, u32 offset, u32 end, Entry* entry);
+  bool hashed(const Inode& directory) const;
+  Result<Found> find(Inode& directory, Name name);
+  Result<Found> find_in_block(Inode& directory, u64 n, Name name);
+  Result<Found> find_hashed(Inode& directory, Name name);
+  Status insert(Inode& directory, Name name, u32 number, u32 type);
+  Status insert_into_block(Inode& directory, u64 n, Name name, u32 number, u32 type, bool* done);
+  Status remove(Inode& directory, const Found& found);
+  Status replace(Inode& directory, const Found& found, u32 number, u32 type);
+  Status check_empty(Inode& directory);
+  Status grow(Inode& directory);
+  Status refresh_size(Inode& directory);
+  u32 entry_type_of(u32 mode) const;
+
+  // ext_names.cc
+  Status add_directory_link(Inode& directory);
+  void drop_directory_link(Inode& directory);
+  Status make_directory_block(u32 number, u64 parent, Raw* raw);
+  void undo_inode(u32 number);
+  Status write_target(u32 number, Name target, Raw* raw);
+  Status drop_link(Inode& directory, Inode& target);
+
+  Machine* machine_ = nullptr;
+  PageCache* cache_ = nullptr;
+  PageAllocator* allocator_ = nullptr;
+  FrameTable* frames_ = nullptr;
+  BlockDevice* device_ = nullptr;
+  BufferCache* buffers_ = nullptr;
+  ExtHost* host_ = nullptr;
+  ExtIo io_;
+  ext2_filsys fs_ = nullptr;
+  ExtMode mode_ = ExtMode::read_only;
+  ExtProbe probe_;
+  bool busy_ = false;
+  u32 generation_ = 0;
+  u64 map_epoch_ = 1;        // runs that inodes remember from before are stale
+  std::vector<Zone> zones_;  // sorted, disjoint
+  std::vector<Written> written_;
+  std::vector<Ended> ended_;
+  Request requests_[kRequestsMax];
+  Request* free_requests_ = nullptr;
+  u32 in_flight_ = 0;
+};
+
+}  // namespace spillway

@@ -1,0 +1,89 @@
+// ExtIo: the I/O manager of libext2fs over the buffer cache. Everything that the library reads or
+// writes are blocks of the cache; its own cache of the device is not used.
+//
+// The library is synchronous. What only reads is called with Waits::no: when a block is not there
+// yet, its read is started and the library's call ends with kExtWait, which becomes Error::wait;
+// the caller's next try finds it. What changes blocks cannot be repeated halfway and is called with
+// Waits::yes: the manager makes the host end I/O until the block is there.
+// Thread safety: the engine lock.
+#pragma once
+
+#include <ext2fs/ext2fs.h>
+
+#include "vfs/buffer_cache.h"
+
+namespace spillway {
+
+// What the driver needs of the program that it runs in.
+class ExtHost {
+ public:
+  // Ends at least one I/O in flight (a simulated machine: advances to its end). False: there was
+  // none. Called only from calls of the driver that change the file system.
+  virtual bool complete_io() = 0;
+  // Makes durable what was written to the device by requests that have ended.
+  virtual Status sync_device() = 0;
+
+ protected:
+  ~ExtHost() = default;
+};
+
+// Codes of our own, far from those of the library.
+inline constexpr errcode_t kExtWait = 0x5350'0001;
+inline constexpr errcode_t kExtBeyond = 0x5350'0002;
+
+// What the library's codes mean. corrupt for whatever says that the image makes no sense.
+Error error_of_ext(errcode_t code);
+inline Status status_of_ext(errcode_t code) { return code == 0 ? kOk : Status(error_of_ext(code)); }
+
+class ExtIo {
+ public:
+  enum class Waits : u8 { no, yes };
+  // Rounds without any I/O to wait for before a block is given up (no memory comes free).
+  static constexpr u32 kIdleRoundsMax = 64;
+
+  void init(BufferCache& buffers, ExtHost& host, u64 device_bytes) {
+    buffers_ = &buffers;
+    host_ = &host;
+    bytes_ = device_bytes;
+  }
+  // Opens the file system on this device.
+  errcode_t open(int flags, ext2_filsys* fs);
+
+  // The block, held. wait only while Waits::no.
+  Result<Buffer*> bread(u64 block);
+  // bread, for somebody who changes it: not being written.
+  Result<Buffer*> bread_to_write(u64 block);
+  // Everything dirty is written.
+  Status sync();
+  // The block is going to be something else: what the cache knows of it is dropped.
+  void forget(u64 block);
+
+  Waits waits() const { return waits_; }
+  class Mode {
+   public:
+    Mode(ExtIo& io, Waits waits) : io_(io), before_(io.waits_) { io.waits_ = waits; }
+    ~Mode() { io_.waits_ = before_; }
+    Mode(const Mode&) = delete;
+    Mode& operator=(const Mode&) = delete;
+
+   private:
+    ExtIo& io_;
+    const Waits before_;
+  };
+
+  // [at, at + bytes) of the device.
+  errcode_t read(u64 at, u64 bytes, u8* out);
+  errcode_t write(u64 at, u64 bytes, const u8* data);
+
+ private:
+  template <class Call>
+  auto repeat(Call call) -> decltype(call());
+  bool inside(u64 at, u64 bytes) const { return at <= bytes_ && bytes <= bytes_ - at; }
+
+  BufferCache* buffers_ = nullptr;
+  ExtHost* host_ = nullptr;
+  u64 bytes_ = 0;
+  Waits waits_ = Waits::yes;
+};
+
+}  // namespace spillway
