@@ -7,21 +7,139 @@ namespace spillway {
 
 constinit KmemCache::Magazine KmemCache::kClosed{};
 
+[[gnu::always_inline]] inline bool KmemCache::find(const void* object, Slab** slab,
+                                                   u32* index) const {
+  *slab = slab_of(*frames_, *memory_, object);
+  if (*slab == nullptr || (*slab)->cache != this) return false;
+  const u64 delta = reinterpret_cast<u64>(object) - reinterpret_cast<u64>(object_at(**slab, 0));
+  if (delta >= kObjectSizeMax) return false;
+  // Exact: delta and stride are at most 2^17, so the error stays below 2^-6 of an object.
+  const u64 at = (delta * reciprocal_) >> 40;
+  *index = static_cast<u32>(at);
+  return at * layout_.stride == delta && at < layout_.objects;
+}
+
+bool KmemCache::try_locate(const void* object, Slab** slab, u32* index) const {
+  return find(object, slab, index);
+}
+
+[[gnu::always_inline]] inline Slab& KmemCache::locate_here(const void* object, u32* index) const {
+  Slab* slab = nullptr;
+  if (!find(object, &slab, index)) [[unlikely]] {
+    slab_bug(slab == nullptr       ? "foreign pointer"
+             : slab->cache != this ? "object of another cache"
+                                   : "pointer into the middle",
+             name(), object);
+  }
+  return *slab;
+}
+
+Slab& KmemCache::locate(const void* object, u32* index) const { return locate_here(object, index); }
+
 Result<void*> KmemCache::alloc_slow(AllocFlags flags, u32 slot) {
+  SPW_ASSERT(config_.ctor == nullptr || !flags.zero);
+  if (limit_ == 0) return alloc_direct(flags);
   void* object = take(slot);
-  while (object == nullptr) {
+  if (object == nullptr) [[unlikely]] {
+    SPW_TRY_ASSIGN(grown, take_after_growing(flags, slot));
+    object = grown;
+  }
+  if (config_.check != SlabCheck::none) check_alloc(object);
+  if (config_.zero || flags.zero) std::memset(object, 0, config_.size);
+  return object;
+}
+
+Result<void*> KmemCache::take_after_growing(AllocFlags flags, u32 slot) {
+  for (;;) {
     const Status grown = grow(flags);
     // Even where it failed: reclaim may have freed objects of this cache. Where it did not, others
     // may have taken all of the new slab.
-    object = take(slot);
-    if (object == nullptr && !grown.ok()) {
+    if (void* object = take(slot)) return object;
+    if (!grown.ok()) {
       GuardIf guard(own_lock_, lock_);
       ++errors_;
       return grown.error();
     }
   }
-  prepare(object, flags, limit_ != 0);
+}
+
+inline void KmemCache::put(Slab& slab, u32 index) {
+  u16& state = slab.state()[index];
+  if (state == Slab::kFree) [[unlikely]]
+    slab_bug("double free", name(), object_at(slab, index));
+  const u16 was = slab.in_use;
+  SPW_ASSERT_LT(0, was);
+  state = Slab::kFree;
+  slab.in_use = static_cast<u16>(was - 1);
+  slab.stack()[was - 1] = static_cast<u16>(index);
+  if (was == layout_.objects || was == 1) relist(slab, was);
+}
+
+// The slab with `was` objects in use lost one, its first or its last.
+void KmemCache::relist(Slab& slab, u32 was) {
+  const Pfn first(slab.first);
+  unlink(was == layout_.objects ? full_ : partial_, first);
+  if (was == 1) {
+    link_last(empty_, first);
+    empty_count_.store(slabs_empty() + 1, std::memory_order_relaxed);
+  } else {
+    link_first(partial_, first);
+  }
+}
+
+inline void* KmemCache::take_one() {
+  const bool fresh = partial_.head == Pfn::kNone;
+  const Pfn first(fresh ? empty_.head : partial_.head);
+  if (!first.valid()) [[unlikely]]
+    return nullptr;
+  Slab& slab = *descriptor((*frames_)[first]);
+  const u32 at = slab.in_use;
+  SPW_ASSERT_LT(at, layout_.objects);
+  const u32 index = slab.stack()[at];
+  SPW_ASSERT_LT(index, layout_.objects);
+  slab.state()[index] = Slab::kTaken;
+  slab.in_use = static_cast<u16>(at + 1);
+  if (fresh || at + 1 == layout_.objects) {
+    unlink(fresh ? empty_ : partial_, first);
+    link_first(list_for(slab), first);
+    if (fresh) empty_count_.store(slabs_empty() - 1, std::memory_order_relaxed);
+  }
+  ++allocs_direct_;
+  const u64 in_use = in_use_.load(std::memory_order_relaxed) + 1;
+  in_use_.store(in_use, std::memory_order_relaxed);
+  if (in_use > high_mark_) high_mark_ = in_use;
+  return object_at(slab, index);
+}
+
+// Caches without magazines: alloc_slow and free_slow in one piece, since the core lives on them.
+Result<void*> KmemCache::alloc_direct(AllocFlags flags) {
+  void* object = nullptr;
+  {
+    GuardIf guard(own_lock_, lock_);
+    object = take_one();
+  }
+  if (object == nullptr) [[unlikely]] {
+    SPW_TRY_ASSIGN(grown, take_after_growing(flags, 0));
+    object = grown;
+  }
+  if (config_.check == SlabCheck::full) check_alloc(object);
+  if (config_.zero || flags.zero) std::memset(object, 0, config_.size);
   return object;
+}
+
+void KmemCache::free_direct(void* object) {
+  Pfn dead;
+  {
+    GuardIf guard(own_lock_, lock_);
+    u32 index = 0;
+    Slab* const slab = &locate_here(object, &index);
+    if (config_.check == SlabCheck::full && limit_ == 0) check_free(*slab, index);
+    put(*slab, index);
+    in_use_.store(in_use_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+    if (slab->in_use == 0) dead = take_surplus();
+  }
+  if (dead.valid()) [[unlikely]]
+    (void)release(dead);
 }
 
 void* KmemCache::take(u32 slot) {
@@ -31,9 +149,7 @@ void* KmemCache::take(u32 slot) {
     return refill(m) == 0 ? nullptr : pop(m);
   }
   GuardIf guard(own_lock_, lock_);
-  void* object = nullptr;
-  allocs_direct_ += take_batch(&object, 1);
-  return object;
+  return take_one();
 }
 
 u32 KmemCache::refill(Magazine& m) {
@@ -82,28 +198,22 @@ u32 KmemCache::take_batch(void** out, u32 want) {
 }
 
 void KmemCache::free_slow(void* object, u32 slot) {
-  if (config_.check != SlabCheck::none) check_free(object);
-  if (limit_ != 0) {
-    Magazine& m = magazine(slot);
-    if (push(m, object)) return;
-    if (m.limit.load(std::memory_order_relaxed) == 0) {
-      m.limit.store(limit_, std::memory_order_relaxed);
-      flush(m, m.avail());
-    } else if (!flush_to_depot(m, batch_)) {
-      flush(m, batch_);
-    }
-    const bool pushed = push(m, object);
-    if (pushed) return;
-    // Asked for the objects again just now.
+  if (limit_ == 0) return free_direct(object);
+  if (config_.check != SlabCheck::none) {
+    u32 index = 0;
+    Slab& slab = locate(object, &index);
+    check_free(slab, index);
   }
-  Pfn dead;
-  {
-    GuardIf guard(own_lock_, lock_);
-    put_checked(object);
-    in_use_.store(in_use_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-    dead = take_surplus();
+  Magazine& m = magazine(slot);
+  if (push(m, object)) return;
+  if (m.limit.load(std::memory_order_relaxed) == 0) {
+    m.limit.store(limit_, std::memory_order_relaxed);
+    flush(m, m.avail());
+  } else if (!flush_to_depot(m, batch_)) {
+    flush(m, batch_);
   }
-  (void)release(dead);
+  // Else somebody asked for the objects again just now.
+  if (!push(m, object)) free_direct(object);
 }
 
 void KmemCache::flush(Magazine& m, u32 count) {
@@ -141,32 +251,6 @@ void KmemCache::put_batch(void** objects, u32 count) {
     put(*slab, index);
   }
   in_use_.store(in_use_.load(std::memory_order_relaxed) - count, std::memory_order_relaxed);
-}
-
-void KmemCache::put_checked(void* object) {
-  u32 index = 0;
-  Slab& slab = locate(object, &index);
-  put(slab, index);
-}
-
-void KmemCache::put(Slab& slab, u32 index) {
-  u16& state = slab.state()[index];
-  if (state == Slab::kFree) [[unlikely]]
-    slab_bug("double free", name(), object_at(slab, index));
-  SPW_ASSERT_LT(0, slab.in_use);
-  state = Slab::kFree;
-  const u16 was = slab.in_use--;
-  slab.stack()[was - 1] = static_cast<u16>(index);
-  if (was == layout_.objects) {
-    unlink(full_, Pfn(slab.first));
-    if (was != 1) link_first(partial_, Pfn(slab.first));
-  } else if (was == 1) {
-    unlink(partial_, Pfn(slab.first));
-  }
-  if (was == 1) {
-    link_last(empty_, Pfn(slab.first));
-    empty_count_.store(slabs_empty() + 1, std::memory_order_relaxed);
-  }
 }
 
 void KmemCache::drain(u32 slot) {

@@ -94,7 +94,12 @@ class KmemCache {
   // around the objects. At quiescence.
   bool validate() const;
   // The slab that holds `object`; null if no slab of any cache does.
-  static Slab* slab_of(const FrameTable& frames, const Frames& memory, const void* object);
+  static Slab* slab_of(const FrameTable& frames, const Frames& memory, const void* object) {
+    const u64 delta = reinterpret_cast<u64>(object) - reinterpret_cast<u64>(memory.bytes(Pfn(0)));
+    if (delta >= memory.count().bytes()) return nullptr;
+    const Page& page = frames[Pfn(static_cast<u32>(delta >> kPageShift))];
+    return page.owner == PageOwner::slab ? descriptor(page) : nullptr;
+  }
   // For tests that break a slab.
   static Slab* debug_slab(FrameTable& frames, Pfn pfn) { return descriptor(frames[pfn]); }
 
@@ -168,6 +173,8 @@ class KmemCache {
   Result<void*> alloc_slow(AllocFlags flags, u32 slot);
   void free_slow(void* object, u32 slot);
   void* take(u32 slot);
+  void* take_one() SPW_REQUIRES(lock_);
+  Result<void*> take_after_growing(AllocFlags flags, u32 slot);
   u32 refill(Magazine& m);
   // Take `count` objects from the top of the magazine: to the slabs; to the depot, false if that
   // has no room.
@@ -182,7 +189,9 @@ class KmemCache {
   }
   u32 take_batch(void** out, u32 want) SPW_REQUIRES(lock_);
   void put(Slab& slab, u32 index) SPW_REQUIRES(lock_);
-  void put_checked(void* object) SPW_REQUIRES(lock_);
+  void relist(Slab& slab, u32 was) SPW_REQUIRES(lock_);
+  Result<void*> alloc_direct(AllocFlags flags);
+  void free_direct(void* object);
   // Unlinks up to `count` empty slabs, the newest first; a chain through Page::next.
   Pfn take_empty(u64 count) SPW_REQUIRES(lock_);
   Pfn take_surplus() SPW_REQUIRES(lock_);
@@ -204,8 +213,11 @@ class KmemCache {
   // The object's slab and index; any doubt is reported.
   Slab& locate(const void* object, u32* index) const;
   bool try_locate(const void* object, Slab** slab, u32* index) const;
-  void check_free(void* object);
-  void prepare(void* object, AllocFlags flags, bool from_magazine);
+  // The same without a call, for kmem_cache.cc.
+  bool find(const void* object, Slab** slab, u32* index) const;
+  Slab& locate_here(const void* object, u32* index) const;
+  void check_free(Slab& slab, u32 index);
+  void check_alloc(void* object);
   // Level full: what a free or a used object must look like; null, or what is wrong.
   const char* damage(const u8* object, bool taken) const;
   void dress(u8* object, bool taken) const;

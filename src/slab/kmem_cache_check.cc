@@ -35,52 +35,22 @@ bool all_bytes(const u8* from, const u8* to, u8 byte) {
 
 }  // namespace
 
-Slab* KmemCache::slab_of(const FrameTable& frames, const Frames& memory, const void* object) {
-  const u64 delta = reinterpret_cast<u64>(object) - reinterpret_cast<u64>(memory.bytes(Pfn(0)));
-  if (delta >= memory.count().bytes()) return nullptr;
-  const Page& page = frames[Pfn(static_cast<u32>(delta >> kPageShift))];
-  return page.owner == PageOwner::slab ? descriptor(page) : nullptr;
-}
-
-bool KmemCache::try_locate(const void* object, Slab** slab, u32* index) const {
-  *slab = slab_of(*frames_, *memory_, object);
-  if (*slab == nullptr || (*slab)->cache != this) return false;
-  const u64 delta = reinterpret_cast<u64>(object) - reinterpret_cast<u64>(object_at(**slab, 0));
-  if (delta >= kObjectSizeMax) return false;
-  // Exact: delta and stride are at most 2^17, so the error stays below 2^-6 of an object.
-  const u64 at = (delta * reciprocal_) >> 40;
-  *index = static_cast<u32>(at);
-  return at * layout_.stride == delta && at < layout_.objects;
-}
-
-Slab& KmemCache::locate(const void* object, u32* index) const {
-  Slab* slab = nullptr;
-  if (!try_locate(object, &slab, index)) [[unlikely]] {
-    slab_bug(slab == nullptr       ? "foreign pointer"
-             : slab->cache != this ? "object of another cache"
-                                   : "pointer into the middle",
-             name(), object);
-  }
-  return *slab;
-}
-
-// A free at level sanity or full.
-void KmemCache::check_free(void* object) {
-  u32 index = 0;
-  Slab& slab = locate(object, &index);
+// A free at level sanity or full, into a magazine (cached) or straight into the slab.
+void KmemCache::check_free(Slab& slab, u32 index) {
+  u8* const object = object_at(slab, index);
   u16& state = slab.state()[index];
   if (state != Slab::kTaken) slab_bug("double free", name(), object);
   if (config_.check == SlabCheck::full) {
-    u8* bytes = static_cast<u8*>(object);
-    if (const char* wrong = damage(bytes, true)) slab_bug(wrong, name(), object);
-    dress(bytes, false);
+    if (const char* wrong = damage(object, true)) slab_bug(wrong, name(), object);
+    dress(object, false);
   }
   if (limit_ != 0) state = Slab::kCached;
 }
 
-void KmemCache::prepare(void* object, AllocFlags flags, bool from_magazine) {
+// An allocation at level sanity or full.
+void KmemCache::check_alloc(void* object) {
   u8* bytes = static_cast<u8*>(object);
-  if (config_.check != SlabCheck::none && from_magazine) {
+  if (limit_ != 0) {
     u32 index = 0;
     Slab& slab = locate(object, &index);
     SPW_ASSERT_EQ(slab.state()[index], u16{Slab::kCached});
@@ -89,10 +59,6 @@ void KmemCache::prepare(void* object, AllocFlags flags, bool from_magazine) {
   if (config_.check == SlabCheck::full) {
     if (const char* wrong = damage(bytes, false)) slab_bug(wrong, name(), object);
     dress(bytes, true);
-  }
-  if (config_.zero || flags.zero) {
-    SPW_ASSERT(config_.ctor == nullptr);
-    std::memset(bytes, 0, config_.size);
   }
 }
 

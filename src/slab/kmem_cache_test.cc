@@ -202,6 +202,36 @@ TEST_F(KmemCacheTest, partial_slabs_are_used_before_empty_ones) {
   EXPECT_TRUE(consistent());
 }
 
+TEST_F(KmemCacheTest, the_slab_that_has_been_empty_for_longest_is_used_first) {
+  KmemCacheConfig config = sized("empties", 128);
+  config.limit = 0;
+  init(cache_, config);
+  std::vector<void*> objects;
+  for (u32 i = 0; i < 3 * 30; ++i) objects.push_back(alloc());
+  for (u32 i : {1U, 2U, 0U}) {
+    for (u32 k = 0; k < 30; ++k) cache_.free(objects[30 * i + k]);
+  }
+  EXPECT_EQ(frame_of(alloc()), frame_of(objects[30]));
+  EXPECT_TRUE(consistent());
+}
+
+TEST_F(KmemCacheTest, a_full_magazine_that_is_asked_for_its_objects_at_every_level) {
+  for (const SlabCheck check : {SlabCheck::none, SlabCheck::sanity, SlabCheck::full}) {
+    KmemCache cache;
+    KmemCacheConfig config = sized("asked", 64);
+    config.check = check;
+    config.limit = 1;
+    init(cache, config);
+    void* a = cache.alloc(kAllocKernel).value();
+    void* b = cache.alloc(kAllocKernel).value();
+    cache.free(a);
+    cache.request_drain();
+    cache.free(b);
+    EXPECT_TRUE(consistent());
+    EXPECT_TRUE(cache.destroy().ok());
+  }
+}
+
 TEST_F(KmemCacheTest, empty_max_gives_the_next_empty_slab_back_at_once) {
   init(cache_, KmemCacheConfig::core("core", 32));
   const u32 per_slab = cache_.objects_per_slab();
