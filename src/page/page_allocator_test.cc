@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -93,6 +94,45 @@ TEST(PageAllocator, row_65_frames_are_back_when_the_call_returns_and_zero_means_
   EXPECT_EQ(bed.allocator.blocks(kOrderMax), 1U);
   const Pfn again = bed.allocator.alloc(3, AllocFlags{.zero = true}).value();
   EXPECT_TRUE(all_bytes_are(bed.sim.machine().frames.bytes(again), 0, kPageSize * 8));
+}
+
+// Each order: back and merged before the call returns, and what the last owner left is not seen.
+TEST(PageAllocator, row_65_every_order_merges_at_once_and_leaves_nothing_to_the_next_owner) {
+  PageBed bed(1024);
+  bed.grow_all();
+  const AllocFlags zeroed{.zero = true};
+  for (u32 order = 1; order <= kOrderMax; ++order) {
+    const u64 bytes = kPageSize << order;
+    const Result<Pfn> block = bed.allocator.alloc_kernel(PageOwner::stack, kAllocKernel, order);
+    ASSERT_TRUE(block.ok()) << order;
+    EXPECT_EQ(block.value().v % (1U << order), 0U);
+    EXPECT_EQ(bed.allocator.free_pages().v, 1024U - (1U << order));
+    std::memset(bed.sim.machine().frames.bytes(block.value()), 0xEE, bytes);
+    bed.allocator.free_kernel(block.value(), PageOwner::stack, order);
+    ASSERT_EQ(bed.allocator.blocks(kOrderMax), 2U) << order;
+    const Pfn again = bed.allocator.alloc(order, zeroed).value();
+    EXPECT_EQ(again, block.value());
+    EXPECT_TRUE(all_bytes_are(bed.sim.machine().frames.bytes(again), 0, bytes)) << order;
+    bed.allocator.free(again, order);
+  }
+  // A single frame stays in its CPU's list, free all the same; asked for zeroes it has them.
+  const Pfn single = bed.allocator.alloc(0, kNoWait).value();
+  std::memset(bed.sim.machine().frames.bytes(single), 0xEE, kPageSize);
+  bed.allocator.free(single, 0);
+  EXPECT_EQ(bed.allocator.free_pages().v, 1024U);
+  EXPECT_EQ(bed.allocator.alloc(0, zeroed).value(), single);
+  EXPECT_TRUE(all_bytes_are(bed.sim.machine().frames.bytes(single), 0, kPageSize));
+  bed.allocator.free(single, 0);
+  EXPECT_TRUE(bed.allocator.validate());
+}
+
+TEST(PageAllocatorDeathTest, a_block_is_not_freed_with_a_larger_order) {
+  print_panics();
+  PageBed bed(64);
+  bed.grow_all();
+  const Pfn block = bed.allocator.alloc(1, kNoWait).value();
+  ASSERT_EQ(block.v % 4, 0U);
+  EXPECT_DEATH(bed.allocator.free(block, 2), "state");
 }
 
 TEST(PageAllocator, cpu_lists_refill_and_drain_in_batches) {
@@ -443,6 +483,85 @@ TEST(PageAllocator, row_10_threads_lose_no_frame) {
   a.drain_pcp();
   EXPECT_EQ(a.free_pages().v, 2048U);
   EXPECT_EQ(a.blocks(kOrderMax), 4U);
+  EXPECT_TRUE(a.validate());
+}
+
+// Row 10 under pressure: together the threads want more than there is, in blocks of several orders,
+// so that requests are refused, CPU lists are drained under other threads' hands and blocks split
+// and merge. At every sample all stop, and I1 is recounted from what they hold.
+TEST(PageAllocator, row_10_under_pressure_every_sample_adds_up) {
+  constexpr u32 kThreads = 4;
+  constexpr u32 kSamples = 40;
+  constexpr u32 kStepsPerSample = 2'500;
+  constexpr u64 kFrames = 1024;
+  PageBed bed(kFrames);
+  ThreadCpus cpus(kThreads);
+  Machine& m = bed.sim.machine();
+  Machine machine{m.features, m.frames, m.mmu, m.clock, cpus, m.boot, nullptr};
+  PageAllocator a;
+  a.init(machine, bed.frames, bed.observer);
+  ASSERT_TRUE(a.reserve(Pfn(0), PageCount(16)).ok());
+  ASSERT_EQ(a.grow(kFrames), kFrames - 16);
+  struct Block {
+    Pfn pfn;
+    u32 order;
+  };
+  std::vector<Block> held[kThreads];
+  std::atomic<u64> refused{0};
+  std::atomic<u32> bad{0};
+  u32 samples = 0;
+  // Runs on one thread while the others wait.
+  const auto sample = [&]() noexcept {
+    u64 taken = 0;
+    for (const std::vector<Block>& of_one : held) {
+      for (const Block& block : of_one) taken += u64{1} << block.order;
+    }
+    if (a.free_pages().v + taken + a.reserved().v != a.online().v || !a.validate()) ++bad;
+    ++samples;
+  };
+  std::barrier sync(kThreads, sample);
+  const auto work = [&](u32 id) {
+    ThreadCpus::t_cpu = id;
+    Prng prng(100 + id);
+    std::vector<Block>& mine = held[id];
+    const auto mark = [&](Pfn pfn) { return static_cast<u8>(pfn.v * 7 + id + 1); };
+    for (u32 step = 0; step < kSamples * kStepsPerSample; ++step) {
+      if (step % kStepsPerSample == 0) sync.arrive_and_wait();
+      if (!prng.one_in(3) && mine.size() < 400) {
+        const u32 order = prng.one_in(4) ? static_cast<u32>(prng.below(4)) : 0;
+        const Result<Pfn> pfn = a.alloc(order, kAllocAtomic);
+        if (!pfn.ok()) {
+          ++refused;
+          continue;
+        }
+        for (u32 i = 0; i < 1U << order; ++i) {
+          *machine.frames.bytes(pfn.value() + i) = mark(pfn.value() + i);
+        }
+        mine.push_back({pfn.value(), order});
+      } else if (!mine.empty()) {
+        const u64 i = prng.below(mine.size());
+        const Block block = mine[i];
+        for (u32 k = 0; k < 1U << block.order; ++k) {
+          if (*machine.frames.bytes(block.pfn + k) != mark(block.pfn + k)) ++bad;
+        }
+        mine[i] = mine.back();
+        mine.pop_back();
+        a.free(block.pfn, block.order);
+      }
+      if (step % 5'000 == id * 1'000) a.drain_pcp();
+    }
+    sync.arrive_and_wait();
+    for (const Block& block : mine) a.free(block.pfn, block.order);
+  };
+  std::vector<std::thread> threads;
+  for (u32 id = 0; id < kThreads; ++id) threads.emplace_back(work, id);
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(bad.load(), 0U);
+  EXPECT_EQ(samples, kSamples + 1);
+  EXPECT_GT(refused.load(), 1000U) << "there was pressure";
+  a.drain_pcp();
+  EXPECT_EQ(a.free_pages().v, kFrames - 16);
+  EXPECT_EQ(a.blocks(kOrderMax), 1U);
   EXPECT_TRUE(a.validate());
 }
 

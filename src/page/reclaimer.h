@@ -7,6 +7,21 @@
 
 namespace spillway {
 
+// How far an allocation may go. Every allocation may fail (no_memory); there is no flag that
+// forbids it, and nobody sleeps in one. Who may wait says so by may_reclaim, and only he is told
+// to: his answer can be Error::wait, which means that frames come free when an I/O ends and that
+// the call has changed nothing.
+//
+//                  grows the zone   reclaims   may answer wait   goes below the min watermark
+//   atomic         no               no         no                no
+//   none set       yes              no         no                no
+//   may_reclaim    yes              yes        yes               no
+//   memalloc       yes              no         no                yes, to the last frame
+//
+// (policy linux24 has marks of its own instead of min: see linux24_alloc.cc)
+//
+// The order makes no difference to what is allowed, but to what helps: for several frames in a row
+// reclaim is tried a bounded number of times, because many free frames need not be neighbours.
 struct AllocFlags {
   bool may_reclaim = false;  // may evict pages; needs the engine lock
   bool memalloc = false;     // may use the reserve under the min watermark (PF_MEMALLOC)
