@@ -17,6 +17,7 @@ Result<Kernel*> SimHardware::boot(const Stage& stage, Counters& counters, TraceS
   config.cpus = stage.cpus;
   config.block_pages = stage.swap_pages;
   if (stage.file_pages != 0) config.block_pages.push_back(stage.file_pages);
+  for (const u64 pages : stage.disk_pages) config.block_pages.push_back(pages);
   // Equal times keep order, which is what a reader expects.
   config.disk_latency_min_ns = stage.latency_ns;
   config.disk_latency_max_ns = stage.latency_ns;

@@ -14,6 +14,7 @@
 #include "system/kernel_config.h"
 #include "system/kernel_view.h"
 #include "system/system.h"
+#include "vfs/flusher.h"
 
 namespace spillway {
 
@@ -61,6 +62,7 @@ class Kernel final : public FaultSink {
  public:
   static constexpr u32 kTasksMax = 128;
   static constexpr u32 kOpenFilesMax = 32;  // of one process
+  static constexpr u32 kObjectCachesMax = 16;
 
   // As System::boot. `walk` may be null.
   static Result<Kernel*> boot(Machine& machine, const KernelConfig& config, Counters& counters,
@@ -160,6 +162,32 @@ class Kernel final : public FaultSink {
   // priority < 0: the next lower default.
   Result<u64> swapon(u32 device, i32 priority);
   Result<u64> swapoff(u32 device);
+
+  // --- Block devices, read and written by block through a buffer cache --------------------
+  // Puts a buffer cache over a machine's device, which is used for nothing else. invalid: another
+  // block size, no such device; busy: it has one.
+  Status open_disk(u32 device, u32 block_size);
+  // Copies a block out. Errors as BufferCache::bread; no_device: it was not opened.
+  Result<u64> bread(u32 device, u64 block, u8* out);
+  // Fills a block and marks it dirty. `done`: false at first, kept over Error::wait, which may also
+  // mean that a writer must let some writes end (Flusher::balance_dirty).
+  Result<u64> write_block(u32 device, u64 block, const u8* bytes, bool* done);
+  Result<u64> forget_block(u32 device, u64 block);
+  Result<u64> sync_disk(u32 device);
+  u32 disks(DiskView* out, u32 max) const;
+  BlockView block(u32 device, u64 block) const;
+  Flusher& flusher();
+
+  // --- Object caches of the caller's own (kmem_cache) --------------------
+  // `name` has at most 18 characters. Returns the cache's number. exists; again: too many; invalid:
+  // a size that no slab can have.
+  Result<u64> kmem_cache_create(const char* name, u32 size, bool with_ctor);
+  // no_process: no such cache.
+  Result<u64> kmem_cache_alloc(u64 cache);  // the object's address
+  void kmem_cache_free(u64 cache, u64 object);
+  Result<u64> kmem_cache_shrink(u64 cache);   // slabs that went
+  Result<u64> kmem_cache_destroy(u64 cache);  // busy: objects are in use
+  u64 kmem_cache_reap();                      // frames that went
 
   // --- Daemons --------------------
   // One bounded piece of the daemon's work; true if it has more to do at once.

@@ -4,6 +4,7 @@
 
 #include "system/kernel.h"
 #include "system/system_impl.h"
+#include "vfs/buffer_cache.h"
 
 namespace spillway {
 
@@ -50,6 +51,14 @@ struct Task {
   PendingCall pending;
   u32 exec_waits = 0;  // in a row
   OpenFile files[Kernel::kOpenFilesMax];
+};
+
+// An object cache that a caller made; the number of its objects' constructions is in ctors.
+struct ObjectSlot {
+  KmemCache* cache = nullptr;  // in `memory`; null: free
+  char name[20] = {};
+  alignas(KmemCache) unsigned char memory[sizeof(KmemCache)];
+  u64 ctors = 0;
 };
 
 // What is known of a space beside its areas.
@@ -122,6 +131,10 @@ class KernelImpl {
   // kernel_file.cc
   Result<OpenFile*> open_file(Task& task, i32 fd);
 
+  // kernel_blocks.cc, kernel_objects.cc
+  Result<BufferCache*> disk(u32 device);
+  Result<KmemCache*> object_cache(u64 number);
+
   // kernel_swap.cc
   Status empty_area(u32 area);
   Status empty_space(AddressSpace& space, u32 area);
@@ -140,6 +153,9 @@ class KernelImpl {
   u32 area_going_off = 0;    // swapoff in progress, 0 = none
   u32 swapoff_given_up = 0;  // area whose swapoff ended for want of memory; its caller hears of it
   u32 oom_kills = 0;
+  // kernel_blocks.cc, kernel_objects.cc
+  BufferCache* disks[Machine::kBlockDevicesMax] = {};
+  ObjectSlot objects[Kernel::kObjectCachesMax];
   Kernel kernel;
 };
 

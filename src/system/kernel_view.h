@@ -112,6 +112,23 @@ struct ShmView {
   u64 resident, swapped;
 };
 
+// A device with a buffer cache.
+struct DiskView {
+  u32 device;
+  u32 block_size;
+  u64 blocks;
+  u64 buffers, dirty, pages, writeback;  // pages: cached; writeback: of these
+  u64 hits, misses, reads, writes, released;
+};
+
+struct BlockView {
+  bool found;  // it has a buffer
+  u32 count;   // holders
+  bool dirty;
+  u64 flush_ns;  // while dirty: when it is to be written
+  Pfn pfn;
+};
+
 // A line of slabinfo.
 using SlabView = SlabInfo;
 

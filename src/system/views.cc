@@ -268,7 +268,10 @@ MemInfo Kernel::meminfo() const {
   m.reserved_bootmem = sys.reserved_now(ReservedKind::bootmem);
   m.vmalloc_used = sys.vmalloc.usage().pages + sys.vmalloc.usage().lazy_pages;
   m.kernel_stack = sys.stack_frames;
-  m.cached = sys.cache.pages();
+  for (const BufferCache* disk : impl_.disks) {
+    if (disk != nullptr) m.buffers += disk->mapping().nr_pages;
+  }
+  m.cached = sys.cache.pages() - m.buffers;
   m.swap_cached = sys.swap.cached_pages().v;
   m.active = queue(PageQueue::active) + queue(PageQueue::active_anon) +
              queue(PageQueue::active_file) + queue(PageQueue::main);

@@ -176,6 +176,33 @@ void segment_facts(const Picture& p, Facts* facts) {
   }
 }
 
+void disk_facts(const Picture& p, Facts* facts) {
+  for (const auto& [name, v] : p.disks) {
+    Fact& fact = (*facts)[{v.device, 0}];
+    fact.subject = name;
+    fact.add("buffers", v.buffers);
+    fact.add("dirty", v.dirty);
+    fact.add("pages", v.pages);
+    fact.add("writeback", v.writeback);
+    fact.add("hits", v.hits);
+    fact.add("misses", v.misses);
+    fact.add("released", v.released);
+  }
+}
+
+void slab_facts(const Picture& p, Facts* facts) {
+  for (u64 i = 0; i < p.slabs.size(); ++i) {
+    const SlabView& v = p.slabs[i];
+    Fact& fact = (*facts)[{i, 0}];
+    fact.subject = v.name;
+    fact.add("active", v.objects_active);
+    fact.add("total", v.objects_total);
+    fact.add("slabs", v.slabs_total);
+    fact.add("empty", v.slabs_total - v.slabs_active);
+    fact.add("frames", v.frames);
+  }
+}
+
 void memory_facts(const Picture& p, Facts* facts) {
   Fact& fact = (*facts)[{0, 0}];
   fact.subject = "meminfo";
@@ -214,6 +241,8 @@ Facts facts_of(FactGroup group, const Picture& p) {
     case FactGroup::swaps: swap_facts(p, &facts); break;
     case FactGroup::files: file_facts(p, &facts); break;
     case FactGroup::segments: segment_facts(p, &facts); break;
+    case FactGroup::disks: disk_facts(p, &facts); break;
+    case FactGroup::slabs: slab_facts(p, &facts); break;
     case FactGroup::memory: memory_facts(p, &facts); break;
     case FactGroup::devices: device_facts(p, &facts); break;
     case FactGroup::counters: counter_facts(p, &facts); break;
@@ -284,6 +313,8 @@ const char* name_of(FactGroup group) {
     case FactGroup::swaps: return "swap areas";
     case FactGroup::files: return "files";
     case FactGroup::segments: return "shared memory";
+    case FactGroup::disks: return "buffers";
+    case FactGroup::slabs: return "slabs";
     case FactGroup::memory: return "memory";
     case FactGroup::devices: return "I/O";
     case FactGroup::counters: return "counters";

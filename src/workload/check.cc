@@ -19,7 +19,7 @@ bool is_builtin(const std::string& name) {
 
 bool is_stage(Verb verb) {
   return verb == Verb::title || verb == Verb::machine || verb == Verb::swap || verb == Verb::file ||
-         verb == Verb::program;
+         verb == Verb::program || verb == Verb::disk;
 }
 
 struct Bounds {
@@ -174,11 +174,50 @@ class Checker {
     for (u64 i = 0; i < swaps_; ++i) {
       if (o.text == "swap" + std::to_string(i)) return;
     }
+    for (u64 i = 0; i < disks_; ++i) {
+      if (o.text == "disk" + std::to_string(i)) return;
+    }
     std::string known = files_.empty() ? "" : "files";
     for (u64 i = 0; i < swaps_; ++i)
       known += (known.empty() ? "swap" : ", swap") + std::to_string(i);
+    for (u64 i = 0; i < disks_; ++i)
+      known += (known.empty() ? "disk" : ", disk") + std::to_string(i);
     report(o.at, "there is no device '" + o.text + "'",
-           known.empty() ? "make one with: swap, or file" : "there are: " + known);
+           known.empty() ? "make one with: swap, file, or disk" : "there are: " + known);
+  }
+
+  // A device with a buffer cache.
+  void check_disk(const Operand& o) {
+    if (o.text.starts_with("disk")) return;
+    report(o.at, "'" + o.text + "' is no disk", "make one with: disk");
+  }
+
+  void check_cache(const Operand& o) {
+    if (caches_.contains(o.text)) return;
+    report(o.at, "there is no cache " + quoted(o.text), "make one with: kcache");
+  }
+
+  void check_new_disk(const Statement& s) {
+    check_bounds(s.operands[0], "the number of pages", 1, 65536);
+    const Operand& block = operand(s, "block");
+    const u64 size = block.given() ? block.number.total() : 1024;
+    if (size < 512 || size > 4096 || (size & (size - 1)) != 0) {
+      report(block.at, "blocks of that size are not possible", "wanted: 512, 1024, 2048 or 4096");
+    }
+    if (swaps_ + disks_ == kSwapsMax) {
+      report(s.at, "too many devices", "at most " + std::to_string(kSwapsMax) + " swaps and disks");
+    }
+  }
+
+  void check_new_cache(const Statement& s) {
+    const Operand& name = s.operands[0];
+    if (name.text.empty() || name.text.size() > 18) {
+      report(name.at, "a cache's name has 1 to 18 bytes", "");
+    }
+    const u64 size = s.operands[1].number.total();
+    if (accepts_failure(s) == Strict::yes && (size < 8 || size > 32 * kPageSize)) {
+      report(s.operands[1].at, "objects of that size are not possible", "wanted: 8 to 32p");
+    }
   }
 
   void check_file(const Operand& o) {
@@ -201,7 +240,7 @@ class Checker {
         break;
       case Verb::swap:
         check_bounds(s.operands[0], "the number of slots", 1, 1 << 20);
-        if (swaps_ == kSwapsMax) {
+        if (swaps_ + disks_ == kSwapsMax) {
           report(s.at, "too many swap areas", "at most " + std::to_string(kSwapsMax));
         }
         break;
@@ -217,6 +256,27 @@ class Checker {
         }
         break;
       case Verb::mmap: check_mmap(s); break;
+      case Verb::disk: check_new_disk(s); break;
+      case Verb::bread:
+      case Verb::bdirty:
+      case Verb::bforget:
+        check_disk(s.operands[0]);
+        check_bounds(operand(s, "count"), "count", 1, 65536);
+        break;
+      case Verb::sync: check_disk(s.operands[0]); break;
+      case Verb::kcache: check_new_cache(s); break;
+      case Verb::kalloc:
+      case Verb::kfree:
+        check_cache(s.operands[0]);
+        check_bounds(operand(s, "count"), "count", 1, 65536);
+        break;
+      case Verb::kshrink:
+      case Verb::kdestroy: check_cache(s.operands[0]); break;
+      case Verb::bdflush:
+        check_bounds(operand(s, "nfract"), "nfract", 0, 100);
+        check_bounds(operand(s, "nfract_sync"), "nfract_sync", 0, 100);
+        check_bounds(operand(s, "ndirty"), "ndirty", 1, 65536);
+        break;
       case Verb::exec:
         if (accepts_failure(s) == Strict::yes) {
           Operand path = s.operands[1];
@@ -239,6 +299,9 @@ class Checker {
       case Verb::note:
         if (s.quantity == Quantity::segment) check_segment(s.subject[0]);
         if (s.quantity == Quantity::file_info) check_file(s.subject[0]);
+        if (s.quantity == Quantity::disk_info || s.quantity == Quantity::block) {
+          check_disk(s.subject[0]);
+        }
         break;
       default: break;
     }
@@ -309,6 +372,8 @@ class Checker {
       }
     }
     if (s.verb == Verb::swap) ++swaps_;
+    if (s.verb == Verb::disk) ++disks_;
+    if (s.verb == Verb::kcache) caches_.insert(s.operands[0].text);
     if (s.verb == Verb::file || s.verb == Verb::program) files_.insert(s.operands[0].text);
     if (s.verb == Verb::machine && operand(s, "cpus").given()) {
       cpus_ = operand(s, "cpus").number.value;
@@ -320,8 +385,9 @@ class Checker {
 
   std::vector<Problem>& problems_;
   std::set<Verb> seen_;
-  std::set<std::string> processes_, areas_, segments_, notes_, files_;
+  std::set<std::string> processes_, areas_, segments_, notes_, files_, caches_;
   u64 swaps_ = 0;
+  u64 disks_ = 0;
   u64 cpus_ = 1;
   bool acting_ = false;
 };

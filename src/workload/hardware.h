@@ -21,7 +21,8 @@ struct Stage {
   u32 cpus = 1;
   std::vector<u64> swap_pages;  // the header's page included
   u64 file_pages = 0;           // 0: no device for files
-  u64 latency_ns = 100'000;     // of every transfer
+  std::vector<u64> disk_pages;
+  u64 latency_ns = 100'000;  // of every transfer
 };
 
 struct DeviceCounts {

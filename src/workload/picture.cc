@@ -76,6 +76,18 @@ Picture take_picture(const Subject& subject) {
   }
   p.files = all_of<FileView>([&](FileView* out, u32 max) { return kernel.files(out, max); });
   p.segments = all_of<ShmView>([&](ShmView* out, u32 max) { return kernel.segments(out, max); });
+  for (const DiskView& view :
+       all_of<DiskView>([&](DiskView*out, u32 max) { return kernel.disks(out, max); })) {
+    p.disks.emplace_back(subject.devices[view.device], view);
+  }
+  for (const SlabView& view :
+       all_of<SlabView>([&](SlabView*out, u32 max) { return kernel.slabs(out, max); })) {
+    const std::vector<std::string>& told = subject.caches;
+    const bool heads = !p.disks.empty() && std::string_view(view.name) == "buffer_head";
+    if (heads || std::find(told.begin(), told.end(), view.name) != told.end()) {
+      p.slabs.push_back(view);
+    }
+  }
   p.memory = kernel.meminfo();
   p.counters = subject.counters;
   for (u32 i = 0; i < subject.devices.size(); ++i) {

@@ -43,6 +43,8 @@ struct Picture {
   std::vector<PictureSwap> swaps;
   std::vector<FileView> files;
   std::vector<ShmView> segments;
+  std::vector<std::pair<std::string, DiskView>> disks;
+  std::vector<SlabView> slabs;  // caches of the scenario, and that of buffer heads
   MemInfo memory{};
   Counters counters{};
   std::vector<std::pair<std::string, DeviceCounts>> devices;
@@ -63,6 +65,7 @@ struct Subject {
   u64 frames;
   std::vector<NamedProcess> processes;
   std::vector<std::string> devices;
+  std::vector<std::string> caches;  // object caches that the scenario made
 };
 Picture take_picture(const Subject& subject);
 
@@ -77,11 +80,13 @@ enum class FactGroup : u8 {
   swaps,
   files,
   segments,
+  disks,
+  slabs,
   memory,
   devices,
   counters,
 };
-inline constexpr u32 kFactGroupCount = 12;
+inline constexpr u32 kFactGroupCount = 14;
 const char* name_of(FactGroup group);
 
 struct Field {

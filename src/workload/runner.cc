@@ -79,7 +79,8 @@ bool Runner::play_one(const Statement& s) {
     case Verb::machine:
     case Verb::swap:
     case Verb::file:
-    case Verb::program: return true;  // set_stage did them
+    case Verb::program:
+    case Verb::disk: return true;  // set_stage did them
     case Verb::text:
       // A line after another goes on with its paragraph; an empty one ends it.
       if (s.operands[0].text.empty()) {
@@ -170,9 +171,21 @@ bool Runner::operation(const Statement& s) {
     case Verb::daemons:
     case Verb::age:
     case Verb::advance:
+    case Verb::pass:
+    case Verb::bdflush:
     case Verb::complete:
     case Verb::fail:
     case Verb::repair: good = do_machine(s); break;
+    case Verb::bread:
+    case Verb::bdirty:
+    case Verb::bforget:
+    case Verb::sync: good = do_disk(s); break;
+    case Verb::kcache:
+    case Verb::kalloc:
+    case Verb::kfree:
+    case Verb::kshrink:
+    case Verb::kdestroy:
+    case Verb::kreap: good = do_slab(s); break;
     case Verb::expect:
     case Verb::note: good = do_expect(s); break;
     default: good = do_call(s); break;
@@ -266,6 +279,17 @@ bool Runner::do_machine(const Statement& s) {
       }
       break;
     case Verb::advance: hardware_.advance(s.operands[0].number.total()); break;
+    case Verb::pass: return do_pass(s);
+    case Verb::bdflush: {
+      FlusherConfig config = kernel_->flusher().config();
+      config.nfract = static_cast<u32>(count("nfract", config.nfract));
+      config.nfract_sync = static_cast<u32>(count("nfract_sync", config.nfract_sync));
+      config.ndirty = static_cast<u32>(count("ndirty", config.ndirty));
+      const Operand& interval = operand(s, "interval");
+      if (interval.given()) config.interval_ns = interval.number.total();
+      kernel_->flusher().configure(config);
+      break;
+    }
     case Verb::complete:
       for (u64 left = count("times", ~u64{0}); left > 0 && hardware_.complete_one(); --left) {
       }
@@ -382,7 +406,8 @@ u32 Runner::device(const Operand& operand) const {
 }
 
 Subject Runner::subject() const {
-  Subject subject{*kernel_, hardware_, counters_, stage_.frames.v, {}, devices_};
+  Subject subject{*kernel_, hardware_, counters_, stage_.frames.v, {}, devices_, {}};
+  for (const auto& [name, cache] : caches_) subject.caches.push_back(name);
   for (const std::string& name : process_order_) {
     const Process& p = processes_.at(name);
     NamedProcess named{name, p.pid, {}};

@@ -119,6 +119,15 @@ class Runner {
     MemoryModel::ObjectKey object;
   };
 
+  struct Disk {
+    MemoryModel::ObjectKey object;
+    u64 block_size = 1024;
+  };
+  struct ObjectCache {
+    u64 number = 0;
+    std::vector<u64> objects;  // in the order of their allocation
+  };
+
   // What a system call or an access came to.
   struct Outcome {
     bool gave_up = false;
@@ -150,6 +159,7 @@ class Runner {
   bool set_stage();
   bool make_files();
   bool make_swaps();
+  bool make_disks();
   bool make_file(const Statement& s, const std::vector<u8>& contents, u64 capacity);
   std::vector<u8> program_image(const Statement& s);
 
@@ -181,6 +191,12 @@ class Runner {
   Outcome with_file(Process& p, const std::string& name, u32 flags,
                     const std::function<Result<u64>(i32 fd, u32 attempt)>& body);
 
+  // runner_kernel.cc
+  bool do_disk(const Statement& s);
+  bool do_slab(const Statement& s);
+  bool do_pass(const Statement& s);
+  bool do_blocks(const Statement& s, const std::function<Outcome(u64 block)>& one);
+
   // runner_expect.cc
   bool do_expect(const Statement& s);
   struct Answer {
@@ -193,6 +209,7 @@ class Runner {
   Answer ask_area(const Statement& s);
   Answer ask_page(const Statement& s);
   Answer ask_machine(const Statement& s);
+  Answer ask_kernel(const Statement& s);
   std::optional<Pfn> frame_of(const Statement& s, const Operand& target);
   std::optional<SlotId> slot_of(const Statement& s, const Operand& target);
 
@@ -219,6 +236,8 @@ class Runner {
   std::map<std::string, File> files_;
   std::vector<Program> programs_;
   std::map<std::string, Segment> segments_;
+  std::map<std::string, Disk> disks_;
+  std::map<std::string, ObjectCache> caches_;
   std::map<std::string, i64> notes_;
   std::vector<std::string> devices_;
   Pid stage_pid_;  // the process that writes the files; gone before the first step

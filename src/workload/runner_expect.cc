@@ -83,6 +83,9 @@ Runner::Answer Runner::ask(const Statement& s) {
     case Quantity::frame:
     case Quantity::slot:
     case Quantity::same_frame: return ask_page(s);
+    case Quantity::disk_info:
+    case Quantity::block:
+    case Quantity::slab: return ask_kernel(s);
     default: return ask_machine(s);
   }
 }

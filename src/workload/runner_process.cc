@@ -105,7 +105,10 @@ bool Runner::do_fork(const Statement& s) {
 
 bool Runner::do_exec(const Statement& s) {
   Process& p = processes_.at(s.operands[0].text);
-  const std::vector<std::string>& words = s.operands[1].list;
+  std::vector<std::string> words = s.operands[1].list;
+  if (const Operand& pad = operand(s, "pad"); pad.given()) {
+    words.back().resize(std::max<u64>(words.back().size(), pad.number.total()), '.');
+  }
   std::vector<const char*> argv;
   for (const std::string& word : words) argv.push_back(word.c_str());
   argv.push_back(nullptr);

@@ -70,6 +70,8 @@ bool Runner::set_stage() {
     } else if (s.verb == Verb::file) {
       file_pages += std::max<u64>(
           {operand(s, "SIZE").number.pages(), operand(s, "capacity").number.pages(), 1});
+    } else if (s.verb == Verb::disk) {
+      stage_.disk_pages.push_back(s.operands[0].number.value);
     } else if (s.verb == Verb::program) {
       file_pages += 3 + operand(s, "code").number.pages() + operand(s, "data").number.pages();
     }
@@ -82,6 +84,9 @@ bool Runner::set_stage() {
     stage_.kernel.file_device = static_cast<u32>(stage_.swap_pages.size());
     devices_.emplace_back("files");
   }
+  for (u64 i = 0; i < stage_.disk_pages.size(); ++i) {
+    devices_.push_back("disk" + std::to_string(i));
+  }
   const auto booted = hardware_.boot(stage_, counters_, events_, &walk_);
   if (!booted.ok()) {
     return fail(RunEnd::scenario, machine,
@@ -89,7 +94,7 @@ bool Runner::set_stage() {
                     "; it may need more frames");
   }
   kernel_ = booted.value();
-  return make_files() && make_swaps();
+  return make_files() && make_swaps() && make_disks();
 }
 
 bool Runner::make_swaps() {

@@ -263,7 +263,7 @@ constexpr Mistake kMistakes[] = {
     {"title \"again\"", "2:1: a second title"},
     {"machine frames=4", "2:16: frames is out of range; wanted: 16 to 65536"},
     {"machine min=8 low=4 high=12", "2:1: the watermarks do not fit together"},
-    {"swapoff swap0", "2:9: there is no device 'swap0'; make one with: swap, or file"},
+    {"swapoff swap0", "2:9: there is no device 'swap0'; make one with: swap, file, or disk"},
     {"process A\nmmap A f 1p r file=\"x\"", "3:20: there is no file \"x\"; make one with"},
     {"process A\nmmap A f 1p r offset=1p", "3:22: offset= without a file"},
     {"process A\nmmap A f 1p r fixed", "3:15: fixed without an address; add: at=PLACE"},
@@ -271,6 +271,16 @@ constexpr Mistake kMistakes[] = {
     {"process A\nmincore A stack-1p 1p expect=\"12\"", "3:30: a vector is made of 0 and 1"},
     {"process A\nshmat A seg s", "3:9: there is no segment 'seg'"},
     {"file \"a\" 1p\nfile \"a\" 1p", "3:6: there is a file \"a\" already"},
+    {"disk 8 block=100", "2:14: blocks of that size are not possible; wanted: 512"},
+    {"disk 0", "2:6: the number of pages is out of range; wanted: 1 to 65536"},
+    {"disk 8\nbread disk1 0", "3:7: there is no device 'disk1'; there are: disk0"},
+    {"swap 8\nbread swap0 0", "3:7: 'swap0' is no disk; make one with: disk"},
+    {"swap 8\nexpect block swap0 0 dirty = yes", "3:14: 'swap0' is no disk"},
+    {"disk 8\nbdirty disk0 0 1 count=0", "3:24: count is out of range"},
+    {"bdflush nfract=101", "2:16: nfract is out of range; wanted: 0 to 100"},
+    {"kalloc \"x\"", "2:8: there is no cache \"x\"; make one with: kcache"},
+    {"kcache \"x\" 4", "2:12: objects of that size are not possible; wanted: 8 to 32p"},
+    {"kcache \"a name that is too long\" 64", "2:8: a cache's name has 1 to 18 bytes"},
 };
 
 TEST(Scenario, mistakes_have_line_column_and_remedy) {

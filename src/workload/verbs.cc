@@ -48,7 +48,7 @@ constexpr TypeRow kTypes[] = {
     {"TOGGLE", ParamType::toggle, "on or off"},
     {"?", ParamType::yesno, "yes or no"},
     {"TIME", ParamType::time, "a time such as 30s, 5ms or 20us"},
-    {"DEVICE", ParamType::device, "a device: swap0, swap1 and so on, or files"},
+    {"DEVICE", ParamType::device, "a device: swap0, swap1 and so on, files, or disk0"},
     {"SIGNAL", ParamType::signal, "a signal"},
     {"ERROR", ParamType::error, "an error"},
     {"QUEUE", ParamType::queue, "an ageing list"},
