@@ -38,6 +38,12 @@ class Prepared {
     return kOk;
   }
 
+  u64 args_taken() const {
+    u64 taken = 0;
+    for (const Pfn pfn : args) taken += pfn.valid() ? 1 : 0;
+    return taken;
+  }
+
   Pfn args[kArgPagesMax];  // args[kArgPagesMax - 1] is the highest page of the stack
   Pfn tails[kTailsMax];    // by segment
 
@@ -230,6 +236,9 @@ Status Exec::build(AddressSpace& space, u64 sp) {
   const u64 top = kernel_.task_top();
   SPW_TRY(kernel_.map_stack(space, pages_for(top - (sp & ~kPageMask))));
   for (u32 i = 0; i < image_.count; ++i) SPW_TRY(map_segment(space, i));
+  const WalkScope walk(sys_.observer.walk, "setup_arg_pages", "stack pointer {a:x}", sp);
+  sys_.observer.step("{a} pages become the stack's as they are, without a copy",
+                     pages_.args_taken());
   const Vpn first = VirtAddr(top).vpn() - kArgPagesMax;
   for (u32 i = 0; i < kArgPagesMax; ++i) {
     if (pages_.args[i].valid()) SPW_TRY(hand_over(space, first + i, &pages_.args[i]));
@@ -248,7 +257,16 @@ Result<u64> Exec::run(const char* path, const char* const* argv, const char* con
   if (argc > kArgsMax || envc > kArgsMax) return Error::too_big;
   u64 addresses[2 * kArgsMax];
   ArgumentWriter writer(sys_, pages_, kernel_.task_top());
-  SPW_TRY(write_arguments(writer, path, argv, argc, envp, envc, addresses));
+  {
+    const WalkScope walk(sys_.observer.walk, "copy_strings",
+                         "{a} arguments, {b} in the environment", argc, envc);
+    const Status written = write_arguments(writer, path, argv, argc, envp, envc, addresses);
+    if (!written.ok()) {
+      sys_.observer.step("{a} pages were filled; all go back", pages_.args_taken());
+      return written.error();
+    }
+    sys_.observer.step("{a} pages hold them", pages_.args_taken());
+  }
   SPW_TRY_ASSIGN(made, kernel_.new_space());
   AddressSpace& space = sys_.spaces.at(made);
   space.limits() = kernel_.space(task_).limits();

@@ -188,6 +188,8 @@ class Kernel final : public FaultSink {
   Result<u64> kmem_cache_shrink(u64 cache);   // slabs that went
   Result<u64> kmem_cache_destroy(u64 cache);  // busy: objects are in use
   u64 kmem_cache_reap();                      // frames that went
+  // Ends all areas of vmalloc that were given back; returns their pages.
+  u64 vmalloc_purge();
 
   // --- Daemons --------------------
   // One bounded piece of the daemon's work; true if it has more to do at once.

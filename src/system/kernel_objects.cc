@@ -107,4 +107,6 @@ u64 Kernel::kmem_cache_reap() {
   return frames;
 }
 
+u64 Kernel::vmalloc_purge() { return impl_.sys.vmalloc.purge(); }
+
 }  // namespace spillway

@@ -128,6 +128,7 @@ Result<VirtAddr> VmallocSpace::alloc(u64 bytes, AllocFlags flags) {
   if (!ready() || bytes == 0) return Error::invalid;
   if (bytes > allocator_->managed().bytes()) return Error::no_memory;
   const u64 pages = pages_for(bytes).v;
+  const WalkScope walk(observer_->walk, "__vmalloc", "{a} bytes: {b} single frames", bytes, pages);
   SPW_TRY_ASSIGN(range, room_for(pages));
   SPW_TRY_ASSIGN(memory, records_.alloc(flags));
   Status filled = fill(range, flags);
@@ -151,6 +152,7 @@ Result<VirtAddr> VmallocSpace::alloc(u64 bytes, AllocFlags flags) {
 }
 
 Status VmallocSpace::free(VirtAddr addr) {
+  const WalkScope walk(ready() ? observer_->walk : nullptr, "vfree", "{a:x}", addr.v);
   VmallocArea* area =
       addr.page_aligned() && addr.vpn() < kVpnEnd ? tree_.floor(addr.vpn()) : nullptr;
   if (area == nullptr || addr_of(area->start) != addr || area->lazy) {
@@ -181,6 +183,7 @@ void VmallocSpace::end_area(VmallocArea& area) {
 u64 VmallocSpace::purge() {
   const u64 pages = usage_.lazy_pages;
   if (lazy_ == nullptr) return 0;
+  const WalkScope walk(observer_->walk, "__purge_vmap_area_lazy", "{a} pages in one batch", pages);
   while (lazy_ != nullptr) {
     VmallocArea* area = lazy_;
     lazy_ = area->next_lazy;

@@ -270,6 +270,17 @@ class Checker {
         check_cache(s.operands[0]);
         check_bounds(operand(s, "count"), "count", 1, 65536);
         break;
+      case Verb::vmalloc:
+        if (s.operands[0].text.empty()) report(s.operands[0].at, "an area needs a name", "");
+        break;
+      case Verb::vfree:
+      case Verb::vwrite:
+      case Verb::vread:
+        if (!vareas_.contains(s.operands[0].text)) {
+          report(s.operands[0].at, "there is no area " + quoted(s.operands[0].text),
+                 "make one with: vmalloc");
+        }
+        break;
       case Verb::kshrink:
       case Verb::kdestroy: check_cache(s.operands[0]); break;
       case Verb::bdflush:
@@ -373,6 +384,7 @@ class Checker {
     }
     if (s.verb == Verb::swap) ++swaps_;
     if (s.verb == Verb::disk) ++disks_;
+    if (s.verb == Verb::vmalloc) vareas_.insert(s.operands[0].text);
     if (s.verb == Verb::kcache) caches_.insert(s.operands[0].text);
     if (s.verb == Verb::file || s.verb == Verb::program) files_.insert(s.operands[0].text);
     if (s.verb == Verb::machine && operand(s, "cpus").given()) {
@@ -385,7 +397,7 @@ class Checker {
 
   std::vector<Problem>& problems_;
   std::set<Verb> seen_;
-  std::set<std::string> processes_, areas_, segments_, notes_, files_, caches_;
+  std::set<std::string> processes_, areas_, segments_, notes_, files_, caches_, vareas_;
   u64 swaps_ = 0;
   u64 disks_ = 0;
   u64 cpus_ = 1;

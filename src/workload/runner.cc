@@ -186,6 +186,11 @@ bool Runner::operation(const Statement& s) {
     case Verb::kshrink:
     case Verb::kdestroy:
     case Verb::kreap: good = do_slab(s); break;
+    case Verb::vmalloc:
+    case Verb::vfree:
+    case Verb::vpurge: good = do_vmalloc(s); break;
+    case Verb::vwrite:
+    case Verb::vread: good = do_vaccess(s); break;
     case Verb::expect:
     case Verb::note: good = do_expect(s); break;
     default: good = do_call(s); break;

@@ -128,6 +128,12 @@ class Runner {
     std::vector<u64> objects;  // in the order of their allocation
   };
 
+  struct KernelArea {
+    VirtAddr at;
+    u64 pages = 0;
+    std::map<u64, u8> written;  // by offset
+  };
+
   // What a system call or an access came to.
   struct Outcome {
     bool gave_up = false;
@@ -194,6 +200,8 @@ class Runner {
   // runner_kernel.cc
   bool do_disk(const Statement& s);
   bool do_slab(const Statement& s);
+  bool do_vmalloc(const Statement& s);
+  bool do_vaccess(const Statement& s);
   bool do_pass(const Statement& s);
   bool do_blocks(const Statement& s, const std::function<Outcome(u64 block)>& one);
 
@@ -238,6 +246,7 @@ class Runner {
   std::map<std::string, Segment> segments_;
   std::map<std::string, Disk> disks_;
   std::map<std::string, ObjectCache> caches_;
+  std::map<std::string, KernelArea> vareas_;
   std::map<std::string, i64> notes_;
   std::vector<std::string> devices_;
   Pid stage_pid_;  // the process that writes the files; gone before the first step

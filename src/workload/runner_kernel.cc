@@ -153,6 +153,72 @@ bool Runner::do_slab(const Statement& s) {
   return true;
 }
 
+bool Runner::do_vmalloc(const Statement& s) {
+  std::optional<u64> value;
+  if (s.verb == Verb::vpurge) {
+    record(s, std::to_string(kernel_->vmalloc_purge()) + " pages");
+    return true;
+  }
+  const std::string& name = s.operands[0].text;
+  if (s.verb == Verb::vmalloc) {
+    const u64 bytes = s.operands[1].number.total();
+    const Outcome made = call([&](u32) -> Result<u64> {
+      SPW_TRY_ASSIGN(at, kernel_->system().vmalloc(bytes));
+      return at.v;
+    });
+    if (!judge(s, made, &value)) return false;
+    if (value) vareas_[name] = KernelArea{VirtAddr(*value), pages_for(bytes).v, {}};
+    return true;
+  }
+  const auto found = vareas_.find(name);
+  if (found == vareas_.end()) return fail(RunEnd::scenario, s, "area " + quoted(name) + " is gone");
+  // The name stays: giving an area back twice is an error of a kernel that is worth seeing.
+  return judge(s, call([&](u32) -> Result<u64> {
+                 SPW_TRY(kernel_->system().vfree(found->second.at));
+                 return u64{0};
+               }),
+               &value);
+}
+
+bool Runner::do_vaccess(const Statement& s) {
+  const auto found = vareas_.find(s.operands[0].text);
+  if (found == vareas_.end()) return fail(RunEnd::scenario, s, "the area could not be made");
+  KernelArea& area = found->second;
+  const bool writes = s.verb == Verb::vwrite;
+  const bool below = !writes && operand(s, "below").given();
+  const u64 offset = s.operands[1].number.total();
+  const Operand& data = writes ? operand(s, "DATA") : operand(s, "expect");
+  const Operand& length = operand(s, "bytes");
+  u64 count = length.given() ? length.number.total() : 1;
+  if (data.kind == Operand::Kind::text && !length.given()) count = data.text.size();
+  if (count > (u64{1} << 20)) return fail(RunEnd::scenario, s, "more than 1m at once");
+  std::vector<u8> bytes(count);
+  if (writes) bytes = block_of(data, count);
+  const VirtAddr at(below ? area.at.v - offset : area.at.v + offset);
+  const Hardware::AccessEnd end = hardware_.access(
+      writes ? Access::write : Access::read, System::kernel_space(), at, bytes.data(), count, 0);
+  const Operand& signal = operand(s, "signal");
+  const std::string wanted = signal.given() ? signal.text : "none";
+  const std::string met = end.outcome == FaultOutcome::done ? "none" : "SEGV_MAPERR";
+  if (met != wanted) return unmet(s, wanted, met + " at " + hex_text(end.va.v));
+  for (u64 i = 0; i < count && met == "none"; ++i) {
+    if (writes) {
+      area.written[offset + i] = bytes[i];
+      continue;
+    }
+    const auto known = area.written.find(offset + i);
+    if (known != area.written.end() && known->second != bytes[i]) {
+      return unmet(s, "byte " + std::to_string(offset + i) + " is " + hex_text(known->second),
+                   hex_text(bytes[i]));
+    }
+  }
+  if (!writes && data.given() && met == "none" && bytes != block_of(data, count)) {
+    return unmet(s, "what is expected", "its first byte is " + hex_text(bytes[0]));
+  }
+  record(s, met == "none" ? "" : met + " at " + hex_text(end.va.v));
+  return true;
+}
+
 // In ticks, as daemons look at the clock.
 bool Runner::do_pass(const Statement& s) {
   constexpr u64 kTick = 100'000'000;
@@ -190,6 +256,21 @@ Runner::Answer Runner::ask_kernel(const Statement& s) {
     }
     (void)unmet(s, "a cache", "there is none of this name");
     return {};
+  }
+  if (s.quantity == Quantity::free_blocks) {
+    return number(kernel_->free_blocks(static_cast<u32>(s.subject[0].number.value)));
+  }
+  if (s.quantity == Quantity::vmalloc_info) {
+    std::vector<VmallocView> areas(256);
+    const u32 count = std::min(kernel_->vmalloc_areas(areas.data(), 256), 256U);
+    const std::string& what = s.subject[0].text;
+    const bool lazy = what.starts_with("lazy");
+    u64 sum = 0;
+    for (u32 i = 0; i < count; ++i) {
+      if (areas[i].lazy != lazy) continue;
+      sum += what.ends_with("pages") ? areas[i].pages : 1;
+    }
+    return number(sum);
   }
   const u32 on = device(s.subject[0]);
   if (s.quantity == Quantity::block) {

@@ -108,7 +108,14 @@
   X(kfree, "TEXT [count=NUMBER] [oldest]", "kmem_cache_free: the newest objects, or the oldest") \
   X(kshrink, "TEXT", "kmem_cache_shrink: all empty slabs of the cache go")                       \
   X(kdestroy, "TEXT [fails=ERROR]", "kmem_cache_destroy")                                        \
-  X(kreap, "", "kmem_cache_reap: most empty slabs of the idlest cache go")
+  X(kreap, "", "kmem_cache_reap: most empty slabs of the idlest cache go")                       \
+  X(vmalloc, "TEXT SIZE [fails=ERROR]", "contiguous addresses from single frames")               \
+  X(vfree, "TEXT [fails=ERROR]", "gives them back; they are unmapped later, in a batch")         \
+  X(vwrite, "TEXT SIZE DATA [bytes=SIZE] [signal=SIGNAL]",                                       \
+    "stores at an offset of the area: a text, or a byte as often as bytes says")                 \
+  X(vread, "TEXT SIZE [below] [bytes=SIZE] [expect=DATA] [signal=SIGNAL]",                       \
+    "loads from an offset of the area, or from so many bytes below it")                          \
+  X(vpurge, "", "ends all areas that were given back")
 
 #define SPW_VERBS_MACHINE(X)                                                                     \
   X(run, "{kswapd|kreclaimd|flush|reaper} [times=NUMBER] [idle]",                                \
@@ -196,6 +203,9 @@
   X(block, "DEVICE NUMBER {cached?|dirty?}", "of a block of a disk")                           \
   X(slab, "TEXT {active|total|slabs|empty|per_slab|pages|frames|grown|reaped}",                \
     "of an object cache, as slabinfo has it; pages of one slab, frames of all")                \
+  X(vmalloc_info, "{areas|pages|lazy_areas|lazy_pages}",                                       \
+    "areas of vmalloc and their pages; lazy: given back and still mapped")                     \
+  X(free_blocks, "NUMBER", "free blocks of 2 to this power frames, as buddyinfo has them")     \
   X(segment, "SEGMENT {size|attached|resident|swapped|removed?|locked?|exists?}",              \
     "of a shared memory segment; size in bytes")                                               \
   X(wanted, "{kswapd|kreclaimd|flush|reaper} ?", "whether a daemon would run now")             \
