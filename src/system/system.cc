@@ -142,6 +142,7 @@ Status SystemImpl::init_vmalloc() {
   if (range.empty()) return kOk;
   SPW_TRY(vmalloc.init(machine, allocator, frames, slabs, observer, System::kernel_space(), range));
   pageout.shrinkers().add(vmalloc);
+  pageout.shrinkers().add(slabs);
   return kOk;
 }
 
