@@ -59,14 +59,18 @@ Background::~Background() {
   if (pipe_ >= 0) ::close(pipe_);
 }
 
-void Background::ready(bool keep_stderr) {
+void Background::detach(bool keep_stderr) {
   if (!in_background_) return;
-  (void)::chdir("/");
+  if (::chdir("/") != 0) return;  // then the folder stays in use
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int fd = 0; fd < (keep_stderr ? 2 : 3); ++fd) {
     if (null >= 0) (void)::dup2(null, fd);
   }
   if (null > 2) ::close(null);
+}
+
+void Background::ready() {
+  if (!in_background_) return;
   const char good = 0;
   (void)!::write(pipe_, &good, 1);
   ::close(pipe_);

@@ -15,9 +15,11 @@ class Background {
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
 
-  // The child serves: the parent exits with 0. The child's standard streams are closed, but for
-  // stderr if it is to print statistics at the end.
-  void ready(bool keep_stderr);
+  // Lets go of the folder and the standard streams that the child was started with, but for stderr
+  // if it is to print statistics at the end. Before the sandbox, which allows neither.
+  void detach(bool keep_stderr);
+  // The child serves: the parent exits with 0.
+  void ready();
   // The child could not: the parent prints `line` and exits with `code`.
   void failed(const std::string& line, int code);
   bool in_background() const { return in_background_; }

@@ -40,12 +40,6 @@ u32 descriptors_for_host() {
 
 // Rounds of background work of one turn of the daemon, so that requests are not kept waiting.
 constexpr u32 kStepsMax = 32;
-constexpr u32 kWriteBackMax = 64;
-// Shares of the frames in percent, as vm.dirty_background_ratio and vm.dirty_ratio.
-constexpr u64 kDirtyBackground = 10;
-constexpr u64 kDirtyLimit = 20;
-// Age of the oldest change when it is written, as vm.dirty_expire_centisecs.
-constexpr u64 kDirtyAgeNs = 30'000'000'000;
 
 }  // namespace
 
@@ -62,7 +56,9 @@ void MountEngine::open(const EngineConfig& config) {
   const ArenaConfig arena{.frames = PageCount(config.ram_bytes >> kPageShift),
                           .cpus = std::min(config.threads + 2, PageAllocator::kCpusMax)};
   if (!arena_->prepare(arena).ok()) throw too_small("the arena of frames");
-  if (config.kind == SourceKind::image) open_image();
+  if (config.kind == SourceKind::image) {
+    image_ = std::make_unique<MountedImage>(*arena_, config.source, config.read_only);
+  }
 
   Machine& machine = arena_->machine();
   Config mm;
@@ -85,7 +81,14 @@ void MountEngine::open(const EngineConfig& config) {
   }
   system_->pageout.shrinkers().add(vfs_->dentries());
   system_->pageout.shrinkers().add(vfs_->inodes());
-  if (config.kind == SourceKind::directory) open_directory();
+  system_->flusher.configure({.interval_ns = config.sync_interval_s * 1'000'000'000});
+  system_->flusher.add(vfs_->inodes());
+  if (image_ != nullptr) {
+    image_->open(*system_);
+    fs_ = &image_->fs();
+  } else {
+    open_directory();
+  }
   const Status mounted = run([&] { return vfs_->mount(*fs_); });
   if (!mounted.ok()) {
     throw CliError(fmt::format("mount {}", config.source),
@@ -110,16 +113,7 @@ void MountEngine::open_directory() {
   }
 }
 
-void MountEngine::open_image() {
-  throw CliError(fmt::format("mount {}", config_.source), "images cannot be served yet",
-                 "mount a directory");
-}
-
-u32 MountEngine::complete() {
-  u32 done = arena_->run_completions();
-  if (host_ != nullptr) done += host_->deliver();
-  return done;
-}
+u32 MountEngine::complete() { return image_ != nullptr ? image_->complete() : host_->deliver(); }
 
 // After every call: what it started ends, so that pages do not stay under write-back while nobody
 // calls.
@@ -136,40 +130,16 @@ void MountEngine::make_progress() {
   (void)system_->system.background_step();
 }
 
-void MountEngine::note(const Status& status) {
-  if (status.ok() || status.error() == Error::wait) return;
-  ++failures_.writes;
-  failures_.last = status.error();
-}
-
-Status MountEngine::sync_device() {
-  const std::lock_guard lock(mutex_);
-  return has_device_ ? arena_->sync_device(0) : kOk;
-}
-
-Status MountEngine::fsync(Inode& inode) {
-  const Status status = run([&] { return vfs_->fsync(inode); });
-  if (!status.ok()) return status;
-  return sync_device();
-}
-
-Status MountEngine::sync_all() {
-  if (config_.read_only) return kOk;
-  const Status status = run([&] { return vfs_->sync(); });
-  note(status);
-  const Status durable = sync_device();
-  note(durable);
-  return status.ok() ? durable : status;
-}
-
 Status MountEngine::close() {
   // Told once each: a second look finds what the first one left.
-  Status first = sync_all();
-  const Status unmounted = run([&] { return vfs_->unmount(); });
-  note(unmounted);
-  if (first.ok()) first = unmounted;
-  const Status durable = sync_device();
-  return first.ok() ? durable : first;
+  const Status stored = config_.read_only ? kOk : run([&] { return vfs_->sync(); });
+  Status closed = run([&] { return vfs_->unmount(); });
+  const std::lock_guard lock(mutex_);
+  if (image_ != nullptr) {
+    const Status marked = image_->close();
+    if (closed.ok()) closed = marked;
+  }
+  return stored.ok() ? closed : stored;
 }
 
 void MountEngine::start_daemon() {
@@ -214,39 +184,19 @@ void MountEngine::daemon_round() {
     settle();
   }
   (void)vfs_->inodes().finish_deleted();
-  if (config_.sync_interval_s != 0 && !config_.read_only) {
-    const u64 now = arena_->machine().clock.now_ns();
-    const u64 dirty = system_->cache.dirty() * 100;
-    if (dirty > kDirtyBackground * system_->frames.count().v || now - written_ns_ > kDirtyAgeNs) {
-      write_dirty_pages();
-      written_ns_ = now;
-    }
-    (void)vfs_->inodes().write_back(kWriteBackMax, now, false);
+  for (u32 i = 0; i < kStepsMax && !config_.read_only && system_->flusher.wanted(); ++i) {
+    const bool more = system_->flusher.step();
+    settle();
+    if (!more) break;
   }
   settle();
 }
 
-// Starts and ends the write of all dirty pages of files. Failures stay with the files, whose next
-// fsync tells of them, and are counted.
-void MountEngine::write_dirty_pages() {
-  vfs_->inodes().for_each([&](Inode& inode) {
-    if (inode.mapping.nr_dirty == 0) return;
-    Status status = system_->cache.sync(inode.mapping, 0, ~u32{0});
-    while (!status.ok() && status.error() == Error::wait && complete() != 0) {
-      status = system_->cache.sync(inode.mapping, 0, ~u32{0});
-    }
-    note(status);
-  });
-}
-
 void MountEngine::balance_dirty() {
-  u64 dirty = 0;
-  const u64 frames = system_->frames.count().v;
-  with_lock([&] {
-    dirty = system_->cache.dirty() * 100;
-    if (dirty > kDirtyLimit * frames) write_dirty_pages();
-  });
-  if (dirty > kDirtyBackground * frames && dirty <= kDirtyLimit * frames) wake_daemon();
+  (void)run([&] { return system_->flusher.balance_dirty(); });
+  bool wanted = false;
+  with_lock([&] { wanted = system_->flusher.wanted(); });
+  if (wanted) wake_daemon();
 }
 
 }  // namespace spillway

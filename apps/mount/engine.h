@@ -14,6 +14,7 @@
 
 #include "fs_host/fs_host.h"
 #include "machine_arena/arena_machine.h"
+#include "mount/image.h"
 #include "mount/source.h"
 #include "system/system_impl.h"
 #include "vfs/vfs.h"
@@ -27,12 +28,6 @@ struct EngineConfig {
   u64 ram_bytes = 0;
   u32 threads = 1;  // that call run()
   u64 sync_interval_s = 5;
-};
-
-// What goes wrong after the call that caused it has returned: told at the end.
-struct EngineFailures {
-  u64 writes = 0;
-  Error last = Error::io;
 };
 
 class MountEngine {
@@ -77,10 +72,10 @@ class MountEngine {
     settle();
   }
   // fsync(2): everything that the file needs is on the device, and durable there.
-  Status fsync(Inode& inode);
-  Status sync_all();
-  // After a write(2): who made so many pages dirty that they crowd memory writes them out himself;
-  // earlier, the daemon is woken.
+  Status fsync(Inode& inode) {
+    return run([&] { return vfs_->fsync(inode); });
+  }
+  // After a write(2): the daemon is woken, or who made too many pages dirty writes some himself.
   void balance_dirty();
   // Asks the daemon to look at once.
   void wake_daemon();
@@ -96,21 +91,18 @@ class MountEngine {
   const EngineConfig& config() const { return config_; }
   // Null when an image is served.
   FsHost* host_directory() { return host_.get(); }
-  const EngineFailures& failures() const { return failures_; }
+  // Null when a directory is served.
+  MountedImage* image() { return image_.get(); }
   // Most frames that were in use at the end of a call.
   u64 frames_used_max() const { return frames_used_max_; }
 
  private:
   u32 complete();
   void settle();
-  void write_dirty_pages();
   void make_progress();
   void open_directory();
-  void open_image();
   void daemon();
   void daemon_round();
-  Status sync_device();
-  void note(const Status& status);
 
   EngineConfig config_;
   std::mutex mutex_;
@@ -120,9 +112,8 @@ class MountEngine {
   SystemImpl* system_ = nullptr;  // in boot memory
   std::unique_ptr<Vfs> vfs_;
   std::unique_ptr<FsHost> host_;
+  std::unique_ptr<MountedImage> image_;
   FileSystem* fs_ = nullptr;
-  bool has_device_ = false;
-  EngineFailures failures_;
 
   std::thread thread_;
   std::mutex daemon_mutex_;
@@ -132,7 +123,6 @@ class MountEngine {
   void (*chore_)(void*) = nullptr;
   void* chore_context_ = nullptr;
   u64 frames_used_max_ = 0;
-  u64 written_ns_ = 0;  // when everything old was last written
 };
 
 }  // namespace spillway

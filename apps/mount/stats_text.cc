@@ -1,6 +1,8 @@
 #include "mount/stats_text.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
+#include <unistd.h>
 
 #include "mount/engine.h"
 #include "mount/node_ids.h"
@@ -61,9 +63,24 @@ std::string caches_of(MountEngine& engine) {
   return out;
 }
 
+std::string buffers_of(const BufferCache& buffers) {
+  const BufferCacheStats b = buffers.stats();
+  std::string out = number("buffer_objects", b.buffers);
+  out += number("buffer_dirty", b.dirty);
+  out += number("buffer_pages", b.pages);
+  out += number("buffer_hits", b.hits);
+  out += number("buffer_misses", b.misses);
+  out += number("buffer_reads", b.reads);
+  out += number("buffer_writes", b.writes);
+  out += number("buffer_released", b.released);
+  return out;
+}
+
 std::string outside_of(MountEngine& engine, const NodeIds& ids) {
   std::string out = "# outside of --ram\n";
   out += number("boot_bytes", engine.arena().boot().bytes());
+  // All of malloc's: libext2fs, libfuse, buffers of the threads.
+  out += number("heap_bytes", ::mallinfo2().uordblks);
   out += number("node_ids_held", ids.held());
   out += number("node_ids_bytes", ids.bytes());
   if (FsHost* host = engine.host_directory()) {
@@ -80,12 +97,15 @@ std::string outside_of(MountEngine& engine, const NodeIds& ids) {
 
 std::string stats_text_of(MountEngine& engine, const NodeIds& ids) {
   SystemImpl& system = engine.system();
-  std::string out = memory_of(engine);
+  std::string out = number("pid", static_cast<u64>(::getpid()));
+  out += memory_of(engine);
   out += caches_of(engine);
+  if (engine.image() != nullptr) out += buffers_of(engine.image()->buffers());
   out += "# slabs: name, active_objs, num_objs, objsize, objperslab, pagesperslab, slabs, reaped\n";
   out += slab(engine.vfs().dentries().objects());
   out += slab(engine.vfs().dentries().long_names());
   out += slab(engine.vfs().inodes().objects());
+  if (engine.image() != nullptr) out += slab(engine.image()->buffers().heads());
   out += slab(system.cache.nodes());
   out += outside_of(engine, ids);
   out += "# counters\n";
