@@ -12,6 +12,8 @@
 #include "space/file_map.h"
 #include "space/shmem.h"
 #include "space/space_bed_test.h"
+#include "vfs/file_store.h"
+#include "vfs/test_file_test.h"
 
 namespace spillway {
 
@@ -39,7 +41,11 @@ struct Linux24Bed : SwapBed, FaultSink {
     swap.set_swap_in_sink(fault);
     EXPECT_TRUE(
         files.init(machine(), cache, allocator, frames, observer, machine().block_devices[1]).ok());
-    file_areas.init(files);
+    EXPECT_TRUE(vfs.init(machine(), cache, allocator, frames, observer, {}).ok());
+    EXPECT_TRUE(vfs.mount(files).ok());
+    file_areas.init(vfs);
+    file_maps.init(spaces);
+    vfs.set_mapped_pages(file_maps);
     EXPECT_TRUE(shmem.init(mm).ok());
     finish([&] { return swap.areas().format(0, {}); });
     finish([&] { return swap.areas().swap_on(0, SwapAreas::kPriorityDefault, PageCount(0)); });
@@ -78,10 +84,8 @@ struct Linux24Bed : SwapBed, FaultSink {
   void map_anonymous(AddressSpace& space, u64 first, u64 count, bool locked = false) {
     map(space, {.range = {}, .prot = Prot::read_write, .locked = locked}, first, count);
   }
-  StoreInode* make_file(const char* name, u64 pages) {
-    return files.create(name, pages * kPageSize, pages).value();
-  }
-  void map_file(AddressSpace& space, StoreInode* inode, u64 first, u64 count, bool shared = true) {
+  Inode* make_file(const char* name, u64 pages) { return make_test_file(vfs, name, pages); }
+  void map_file(AddressSpace& space, Inode* inode, u64 first, u64 count, bool shared = true) {
     map(space,
         {.range = {},
          .prot = Prot::read_write,
@@ -189,6 +193,8 @@ struct Linux24Bed : SwapBed, FaultSink {
   Commit commit;
   Swap swap;
   FileStore files;
+  Vfs vfs;
+  FileMaps file_maps;
   FileAreas file_areas;
   SpaceTable spaces;
   Shmem shmem;

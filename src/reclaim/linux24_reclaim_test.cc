@@ -44,7 +44,7 @@ class Linux24Reclaim : public ::testing::Test {
   std::unique_ptr<Linux24Bed> bed_;
   AddressSpace* a_ = nullptr;
   AddressSpace* b_ = nullptr;
-  StoreInode* file_ = nullptr;
+  Inode* file_ = nullptr;
 };
 
 TEST_F(Linux24Reclaim, watermarks_of_a_zone) {
@@ -99,7 +99,7 @@ TEST_F(Linux24Reclaim, dirty_pages_are_written_in_the_second_pass_and_collected_
 }
 
 TEST_F(Linux24Reclaim, one_call_starts_max_launder_file_writes) {
-  StoreInode* file = bed_->make_file("f", 100);
+  Inode* file = bed_->make_file("f", 100);
   bed_->map_file(*a_, file, 0, 100);
   bed_->fill(*a_, 0, 100);
   for (u64 i = 0; i < 100; ++i) {
@@ -287,12 +287,12 @@ TEST_F(Linux24Reclaim, a_waiting_caller_gets_a_frame_when_writes_have_ended) {
 }
 
 TEST_F(Linux24Reclaim, row_50_clean_file_pages_are_dropped_without_a_write) {
-  StoreInode* file = bed_->make_file("f", 900);
+  Inode* file = bed_->make_file("f", 900);
   bed_->map_file(*b_, file, 0, 900);
   bed_->fill(*b_, 0, 900);
   bed_->finish([&] {
     b_->collect_dirty({bed_->at(0), bed_->at(900)});
-    return bed_->files.sync(*file);
+    return bed_->vfs.fsync(*file);
   });
   const u64 written = count(Counter::pgpgout);
   bed_->map_anonymous(*a_, 0, 600);
@@ -361,7 +361,7 @@ TEST_F(Linux24Reclaim, shared_memory_locked_in_ram_is_refused_and_stays) {
 TEST_F(Linux24Reclaim, row_34_kswapd_balances_and_sleeps) {
   bed_->map_anonymous(*a_, 0, 600);
   bed_->fill(*a_, 0, 600);
-  StoreInode* file = bed_->make_file("f", 256);
+  Inode* file = bed_->make_file("f", 256);
   bed_->map_file(*b_, file, 0, 256);
   for (u64 i = 0; i < 256; ++i) ASSERT_EQ(bed_->touch(*b_, i), FaultOutcome::done);
   bed_->drain_to(15);

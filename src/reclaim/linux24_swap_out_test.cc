@@ -77,7 +77,7 @@ TEST_F(Linux24SwapOut, row_28_age_ladder) {
 }
 
 TEST_F(Linux24SwapOut, a_page_on_the_active_list_is_aged_by_the_list_only) {
-  StoreInode* file = bed_->make_file("f", 1);
+  Inode* file = bed_->make_file("f", 1);
   bed_->map_file(*a_, file, 0, 1);
   ASSERT_EQ(bed_->touch(*a_, 0), FaultOutcome::done);
   bed_->clear_accessed(*a_, 0);
@@ -91,7 +91,7 @@ TEST_F(Linux24SwapOut, a_page_on_the_active_list_is_aged_by_the_list_only) {
 }
 
 TEST_F(Linux24SwapOut, row_30_a_clean_file_page_takes_no_slot) {
-  StoreInode* file = bed_->make_file("f", 1);
+  Inode* file = bed_->make_file("f", 1);
   bed_->map_file(*a_, file, 0, 1);
   bed_->map_anonymous(*a_, 1, 1);
   ASSERT_EQ(bed_->touch(*a_, 0), FaultOutcome::done);
@@ -110,7 +110,7 @@ TEST_F(Linux24SwapOut, row_30_a_clean_file_page_takes_no_slot) {
 }
 
 TEST_F(Linux24SwapOut, a_dirty_entry_of_a_shared_file_page_dirties_the_page) {
-  StoreInode* file = bed_->make_file("f", 1);
+  Inode* file = bed_->make_file("f", 1);
   bed_->map_file(*a_, file, 0, 1);
   ASSERT_EQ(bed_->write(*a_, 0, 7), FaultOutcome::done);
   const Pfn pfn = bed_->entry(*a_, 0).pfn();
@@ -152,7 +152,7 @@ TEST_F(Linux24SwapOut, row_32_locked_areas_are_skipped) {
 }
 
 TEST_F(Linux24SwapOut, pages_of_caches_that_a_locked_area_maps_are_on_the_locked_queue) {
-  StoreInode* file = bed_->make_file("f", 8);
+  Inode* file = bed_->make_file("f", 8);
   bed_->map_file(*a_, file, 0, 8);
   for (u64 i = 0; i < 8; ++i) ASSERT_EQ(bed_->touch(*a_, i), FaultOutcome::done);
   ASSERT_TRUE(a_->set_locked({bed_->at(0), bed_->at(8)}, true, PageCount(100)).ok());

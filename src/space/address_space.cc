@@ -405,6 +405,7 @@ Result<Vpn> AddressSpace::map(const MapParams& params) {
   area->executable = params.executable;
   area->mapping = params.mapping;
   area->ops = params.ops;
+  area->file = params.file;
   area->pgoff = params.pgoff;
   insert(area);
   merge_around(place);

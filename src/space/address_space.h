@@ -31,6 +31,7 @@ struct MapParams {
   bool executable = false;
   Mapping* mapping = nullptr;  // with ops; the area takes a reference through area_opened
   AreaOps* ops = nullptr;
+  void* file = nullptr;
   u64 pgoff = 0;
 };
 

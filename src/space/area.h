@@ -50,6 +50,7 @@ struct Area {
   bool executable = false;     // a mapped program (VM_DENYWRITE)
   Mapping* mapping = nullptr;  // null: anonymous memory
   AreaOps* ops = nullptr;      // with a mapping: its life
+  void* file = nullptr;        // for ops: by which name the mapping was opened (vm_file)
   u64 pgoff = 0;               // page of the mapping that `start` shows
   AddressSpace* space = nullptr;
   Area* share_prev = nullptr;  // the list of Mapping::areas
@@ -69,7 +70,7 @@ struct Area {
            locked == after.locked && noreserve == after.noreserve && shared == after.shared &&
            may_share == after.may_share && growsdown == after.growsdown && stack == after.stack &&
            dontcopy == after.dontcopy && executable == after.executable && !foreign &&
-           !after.foreign && mapping == after.mapping && ops == after.ops &&
+           !after.foreign && mapping == after.mapping && ops == after.ops && file == after.file &&
            (mapping == nullptr || pgoff + pages().v == after.pgoff);
   }
 };

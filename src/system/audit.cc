@@ -199,18 +199,20 @@ AuditReport SystemImpl::audit_slots() {
 AuditReport SystemImpl::audit_caches() {
   if (!machine.features.shared_frames) return kGood;
   AuditReport report = kGood;
-  for (u32 i = 0; i < FileStore::kFilesMax; ++i) {
-    const StoreInode* inode = files.at(i);
-    if (inode == nullptr) continue;
-    if (!cache.validate(inode->mapping)) report = bad("I22 file", i);
-    u32 index = static_cast<u32>(inode->mapping.size_pages());
-    for (u64 value = 0; inode->mapping.tree.next(&index, ~u32{0}, &value); ++index) {
+  vfs.inodes().for_each([&](Inode& inode) {
+    const u64 number = inode.number;
+    if (!files.validate(inode)) report = bad("F2 file", number);
+    u32 index = static_cast<u32>(inode.mapping.size_pages());
+    for (u64 value = 0; inode.mapping.tree.next(&index, ~u32{0}, &value); ++index) {
       if (CacheEntry::from_bits(value).is(CacheEntry::Kind::page)) {
-        report = bad("I26 page beyond the end of file", i, index);
+        report = bad("I26 page beyond the end of file", number, index);
       }
       if (index == ~u32{0}) break;
     }
-  }
+  });
+  // The inode cache validates its mappings: I22.
+  if (vfs.mounted() && !vfs.dentries().validate()) report = bad("dentries");
+  if (vfs.mounted() && !vfs.inodes().validate()) report = bad("I22 inodes");
   u64 promised = 0;
   spaces.for_each([&](AddressSpace& space) {
     for (const Area* a = space.areas().first(); a != nullptr; a = AreaTree::next(a)) {

@@ -59,6 +59,8 @@ struct Config {
   bool background_reclaim = true;
   // Which of Machine::block_devices holds files; none by default.
   u32 file_device = ~u32{0};
+  // Whether inodes and directories lie there too, through the buffer cache; else in boot memory.
+  bool file_metadata_on_device = false;
   // Disjoint, inside the arena: else boot fails with invalid. None by default: on the host our own
   // image and tables lie outside the arena.
   static constexpr u32 kReservedRunsMax = 8;

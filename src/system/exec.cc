@@ -131,8 +131,13 @@ bool has_tail(const ElfSegment& s) {
 // One exec call at work.
 class Exec {
  public:
-  Exec(KernelImpl& kernel, Task& task, StoreInode& inode)
-      : kernel_(kernel), sys_(kernel.sys), task_(task), inode_(inode), pages_(kernel.sys) {}
+  Exec(KernelImpl& kernel, Task& task, Dentry& dentry)
+      : kernel_(kernel),
+        sys_(kernel.sys),
+        task_(task),
+        dentry_(dentry),
+        inode_(*dentry.inode),
+        pages_(kernel.sys) {}
 
   Result<u64> run(const char* path, const char* const* argv, const char* const* envp);
 
@@ -147,7 +152,8 @@ class Exec {
   KernelImpl& kernel_;
   SystemImpl& sys_;
   Task& task_;
-  StoreInode& inode_;
+  Dentry& dentry_;
+  Inode& inode_;
   Prepared pages_;
   ElfImage image_;
   u64 bias_ = 0;
@@ -157,7 +163,7 @@ class Exec {
 Status Exec::read(u64 offset, u8* out, u64 bytes) {
   FileReadahead readahead;
   u64 done = 0;
-  const Result<u64> got = sys_.files.read(inode_, readahead, offset, out, bytes, &done);
+  const Result<u64> got = sys_.vfs.read(inode_, readahead, offset, out, bytes, &done);
   if (!got.ok()) return got.error();
   return got.value() == bytes ? kOk : Status(Error::no_exec);
 }
@@ -214,6 +220,7 @@ Status Exec::map_segment(AddressSpace& space, u32 index) {
     params.range = {first, file_end};
     params.mapping = &inode_.mapping;
     params.ops = &sys_.file_areas;
+    params.file = &dentry_;
     params.pgoff = s.offset >> kPageShift;
     params.executable = true;
     SPW_TRY_ASSIGN(mapped, space.map(params));
@@ -290,14 +297,25 @@ Result<u64> Exec::run(const char* path, const char* const* argv, const char* con
   return image_.entry + bias_;
 }
 
+Result<u64> KernelImpl::run_image(Task& task, const char* path, const char* const* argv,
+                                  const char* const* envp) {
+  SPW_TRY_ASSIGN(dentry, open_path(path, kOpenRead));
+  Result<u64> run = Error::text_busy;
+  if (!dentry->inode->is_regular()) {
+    run = Error::access;
+  } else if (dentry->inode->writers <= 0) {
+    Exec exec(*this, task, *dentry);
+    run = exec.run(path, argv, envp);
+  }
+  sys.vfs.put(*dentry);
+  return run;
+}
+
 Result<u64> Kernel::exec(Pid pid, const char* path, const char* const* argv,
                          const char* const* envp) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
   const WalkScope walk(impl_.sys.observer.walk, "do_execve", "pid {a}", pid.v);
-  SPW_TRY_ASSIGN(inode, impl_.sys.files.lookup(path));
-  if (inode->writers > 0) return Error::text_busy;
-  Exec exec(impl_, *task, *inode);
-  const Result<u64> run = exec.run(path, argv, envp);
+  const Result<u64> run = impl_.run_image(*task, path, argv, envp);
   if (!run.ok() && run.error() == Error::wait && ++task->exec_waits < kExecWaitsMax) {
     return Error::wait;
   }

@@ -15,6 +15,7 @@
 #include "system/kernel_view.h"
 #include "system/system.h"
 #include "vfs/flusher.h"
+#include "vfs/vfs.h"
 
 namespace spillway {
 
@@ -135,16 +136,25 @@ class Kernel final : public FaultSink {
   Result<u64> brk(Pid pid, u64 addr);
 
   // --- Files (buffers are the caller's, not the process's) --------------------
-  // A file made outside of any process, for setting the stage. capacity 0 = size rounded up.
+  // A file made outside of any process, for setting the stage, and the directories above it.
+  // capacity 0 = size rounded up. Paths begin at the root directory, with a '/' or without.
   Status create_file(const char* path, u64 size, u64 capacity);
   Result<u64> open(Pid pid, const char* path, u32 flags);
   Result<u64> close(Pid pid, i32 fd);
-  // `done` as in FileStore::read: 0 at first, kept over Error::wait.
+  // `done` as in Vfs::read: 0 at first, kept over Error::wait.
   Result<u64> pread(Pid pid, i32 fd, void* out, u64 bytes, u64 offset, u64* done);
   Result<u64> pwrite(Pid pid, i32 fd, const void* data, u64 bytes, u64 offset, u64* done);
   Result<u64> ftruncate(Pid pid, i32 fd, u64 size);
   Result<u64> fsync(Pid pid, i32 fd);
   Result<u64> unlink(Pid pid, const char* path);
+  Result<u64> mkdir(Pid pid, const char* path);
+  Result<u64> rmdir(Pid pid, const char* path);
+  Result<u64> link(Pid pid, const char* old_path, const char* path);
+  Result<u64> symlink(Pid pid, const char* target, const char* path);
+  Result<u64> rename(Pid pid, const char* old_path, const char* path);
+  Result<u64> stat(Pid pid, const char* path, StatView* out);
+  // As Vfs::read_directory.
+  Result<u64> readdir(Pid pid, const char* path, u64 position, DirectorySink& sink);
   Result<u64> file_size(Pid pid, i32 fd) const;
   // Files' pages that are clean, unmapped and not in transfer leave the cache (as a 1 written to
   // /proc/sys/vm/drop_caches). Returns how many went; never an error.
@@ -196,8 +206,9 @@ class Kernel final : public FaultSink {
   bool step(Daemon daemon);
   // Whether the daemon would run now: it was woken, or its time has come.
   bool wanted(Daemon daemon) const;
-  // Gives back what is only kept in reserve (as a 2 written to /proc/sys/vm/drop_caches): empty
-  // slabs, and the frames in CPUs' lists.
+  // Gives back what is only kept in case somebody asks again (as a 2 written to
+  // /proc/sys/vm/drop_caches): unused dentries and inodes, then empty slabs and the frames in CPUs'
+  // lists.
   void drop_slabs();
   // Ageing in the background, as a busy kernel would do it once in a while: linux24 scans 1/64
   // of the active list and one round of swap_out, even without shortage.
@@ -225,6 +236,7 @@ class Kernel final : public FaultSink {
   // /proc/vmallocinfo, by address.
   u32 vmalloc_areas(VmallocView* out, u32 max) const;
   u32 slabs(SlabView* out, u32 max) const;
+  VfsStats vfs_stats() const;
   AuditReport audit();
 
  private:

@@ -33,13 +33,6 @@ bool Kernel::wanted(Daemon daemon) const {
   return false;
 }
 
-void Kernel::drop_slabs() {
-  impl_.sys.rmap.shrink();
-  (void)impl_.sys.vmalloc.purge();
-  (void)impl_.sys.slabs.shrink_all();
-  impl_.sys.allocator.drain_pcp();
-}
-
 void Kernel::age() { impl_.sys.reclaim.age(); }
 
 u64 Kernel::visit(Pid pid) {

@@ -9,7 +9,8 @@
 namespace spillway {
 
 struct OpenFile {
-  StoreInode* inode = nullptr;  // null: the descriptor is free
+  Dentry* dentry = nullptr;  // held
+  Inode* inode = nullptr;    // the dentry's; null: the descriptor is free
   u32 flags = 0;
   FileReadahead readahead;
   bool can_read() const { return (flags & 3) != kOpenWrite; }
@@ -130,6 +131,16 @@ class KernelImpl {
 
   // kernel_file.cc
   Result<OpenFile*> open_file(Task& task, i32 fd);
+  Result<Dentry*> open_path(const char* path, u32 flags);
+
+  // kernel_path.cc
+  template <class Call>
+  Result<u64> at_path(Pid pid, const char* path, bool directory, Call call);
+  Status make_parents(const char* path);
+
+  // exec.cc
+  Result<u64> run_image(Task& task, const char* path, const char* const* argv,
+                        const char* const* envp);
 
   // kernel_blocks.cc, kernel_objects.cc
   Result<BufferCache*> disk(u32 device);

@@ -123,6 +123,7 @@ Result<u64> Kernel::mmap(Pid pid, u64 addr, u64 length, u32 prot, u32 flags, i32
     if (params.growsdown) return Error::invalid;
     params.mapping = &file->inode->mapping;
     params.ops = &impl_.sys.file_areas;
+    params.file = file->dentry;
     params.pgoff = offset >> kPageShift;
   } else {
     switch (type) {

@@ -95,11 +95,20 @@ struct SwapView {
 
 struct FileView {
   char name[64];
-  u32 mapping;
+  u64 number;   // of its inode
+  bool linked;  // has a name
+  u32 mapping;  // 0 while its inode is not in memory
   u64 size_bytes;
   u64 cached, dirty, writeback;
   u32 opens;
   u64 first_block;  // of its run of blocks on the file device
+};
+
+struct StatView {
+  u64 number;
+  u32 mode;
+  u32 nlink;
+  u64 size_bytes;
 };
 
 struct ShmView {

@@ -11,6 +11,7 @@
 
 #include "machine_sim/sim_machine.h"
 #include "system/system_impl.h"
+#include "vfs/test_file_test.h"
 
 namespace spillway {
 namespace {
@@ -41,7 +42,7 @@ class World {
       finish([&] { return impl_->swap.areas().format(device, {}); });
       finish([&] { return impl_->swap.areas().swap_on(device, -1, PageCount(0)); });
     }
-    file_ = impl_->files.create("data", kFilePages * kPageSize, kFilePages).value();
+    file_ = make_test_file(impl_->vfs, "data", kFilePages);
     shm_ = impl_->shmem.create(kShmPages * kPageSize, true, 1, false).value();
     for (u32 i = 0; i < kSpaces; ++i) make_space(i);
   }
@@ -212,7 +213,7 @@ class World {
       case 6: (void)impl_->linux24.reclaimd_step(); break;
       case 7: sim_->advance(prng_.below(2'000'000'000)); break;
       case 8: space(i).collect_dirty({kRange.start + kFileAt, kRange.end}); break;
-      case 9: (void)impl_->files.sync(*file_); break;
+      case 9: (void)impl_->vfs.fsync(*file_); break;
       case 10:
       case 11: (void)sim_->complete_one(); break;
       case 12: (void)impl_->reclaim.reclaim(PageCount(1 + prng_.below(20))); break;
@@ -228,7 +229,7 @@ class World {
   Counters counters_{};
   EventRing ring_;
   std::unique_ptr<SystemImpl> impl_;
-  StoreInode* file_ = nullptr;
+  Inode* file_ = nullptr;
   ShmObject* shm_ = nullptr;
   SpaceId ids_[kSpaces] = {};
   std::map<u64, u64> private_[kSpaces];

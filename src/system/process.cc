@@ -139,7 +139,7 @@ Result<Pid> Kernel::fork(Pid pid) {
   impl_.mm_info(made.value()).users = users;
   for (OpenFile& file : child->files) {
     if (file.inode == nullptr) continue;
-    impl_.sys.files.get(*file.inode);
+    impl_.sys.vfs.hold(*file.dentry);
     if (file.can_write()) ++file.inode->writers;
   }
   impl_.sys.observer.step("child is pid {a}", child_pid);
@@ -174,7 +174,7 @@ void KernelImpl::end_task(Task& task, i32 code) {
   for (OpenFile& file : task.files) {
     if (file.inode == nullptr) continue;
     if (file.can_write()) --file.inode->writers;
-    sys.files.put(*file.inode);
+    sys.vfs.put(*file.dentry);
     file = OpenFile{};
   }
   drop_space(task);

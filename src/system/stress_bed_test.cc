@@ -1,5 +1,6 @@
 // The operations of the stress bed. See stress_bed_test.h.
 #include "system/stress_bed_test.h"
+#include "vfs/test_file_test.h"
 
 #include <algorithm>
 #include <cstdarg>
@@ -88,8 +89,7 @@ void StressBed::boot() {
     auto file = std::make_shared<StressObject>();
     const u64 pages = prng.between(8, 150);
     const std::string name = "file" + std::to_string(i);
-    file->inode = impl->files.create(name.c_str(), pages * kPageSize, 200).value();
-    impl->files.get(*file->inode);
+    file->inode = make_test_file(impl->vfs, name.c_str(), pages, 200);
     file->bytes.resize(pages * kPageSize);
     files.push_back(file);
   }
@@ -503,7 +503,7 @@ void StressBed::op_file() {
   if (prng.one_in(8)) {
     // Dirty entries too, as msync would: the flags go to the pages first.
     for (StressSpace& s : spaces) impl->spaces.at(s.id).collect_dirty(kRange);
-    const Status synced = finish_call([&] { return impl->files.sync(*file.inode); });
+    const Status synced = finish_call([&] { return impl->vfs.fsync(*file.inode); });
     log("sync: %d", synced.ok() ? 1 : 0);
     ASSERT_TRUE(synced.ok() || ever_failed_ || synced.error() == Error::again) << story();
     return;
@@ -514,7 +514,7 @@ void StressBed::op_file() {
   if (prng.one_in(2)) {
     fill(data);
     const auto written = finish_call(
-        [&] { return impl->files.write(*file.inode, offset, data.data(), data.size(), &done); });
+        [&] { return impl->vfs.write(*file.inode, offset, data.data(), data.size(), &done); });
     log("write file at %llu, %zu bytes: %d", static_cast<unsigned long long>(offset), data.size(),
         written.ok() ? 1 : 0);
     // What was done before an error is done.
@@ -524,7 +524,7 @@ void StressBed::op_file() {
   }
   FileReadahead readahead;
   const auto read = finish_call([&] {
-    return impl->files.read(*file.inode, readahead, offset, data.data(), data.size(), &done);
+    return impl->vfs.read(*file.inode, readahead, offset, data.data(), data.size(), &done);
   });
   log("read file at %llu, %zu bytes: %d", static_cast<unsigned long long>(offset), data.size(),
       read.ok() ? 1 : 0);
@@ -541,14 +541,10 @@ void StressBed::op_truncate() {
   const u64 pages = prng.between(4, 180);
   // Whoever waits for a page of the file would keep it busy.
   const Status sized =
-      finish_call([&] { return impl->files.set_size(*file.inode, pages * kPageSize); });
+      finish_call([&] { return impl->vfs.set_size(*file.inode, pages * kPageSize); });
   log("truncate to %llu pages: %d", static_cast<unsigned long long>(pages), sized.ok() ? 1 : 0);
   if (!sized.ok()) return;
   if (pages < old_pages) {
-    impl->spaces.unmap_mapping(file.inode->mapping, static_cast<u32>(pages));
-    const Status cut = impl->cache.truncate(
-        file.inode->mapping, static_cast<u32>(pages), [](void*, SlotId) {}, nullptr);
-    ASSERT_TRUE(cut.ok()) << story();
     for (StressSpace& s : spaces) {
       for (StressRegion& r : s.regions) {
         if (r.object.get() != &file || r.shared) continue;

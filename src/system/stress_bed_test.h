@@ -84,7 +84,7 @@ struct StressSetup {
 // A file, or a piece of shared memory.
 struct StressObject {
   std::vector<u8> bytes;
-  StoreInode* inode = nullptr;
+  Inode* inode = nullptr;
   ShmObject* shm = nullptr;
   u64 regions = 0;  // that map it
   u64 pages() const { return bytes.size() >> kPageShift; }

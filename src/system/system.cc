@@ -116,8 +116,19 @@ Status SystemImpl::boot() {
     BlockDevice* disk = config.file_device < machine.block_device_count
                             ? machine.block_devices[config.file_device]
                             : nullptr;
-    SPW_TRY(files.init(machine, cache, allocator, frames, observer, disk));
-    file_areas.init(files);
+    if (disk != nullptr) {
+      const Metadata metadata =
+          config.file_metadata_on_device ? Metadata::on_device : Metadata::in_memory;
+      SPW_TRY(files.init(machine, cache, allocator, frames, observer, disk, metadata));
+      SPW_TRY(vfs.init(machine, cache, allocator, frames, observer, {}));
+      file_areas.init(vfs);
+      file_maps.init(spaces);
+      vfs.set_mapped_pages(file_maps);
+      pageout.shrinkers().add(vfs.dentries());
+      pageout.shrinkers().add(vfs.inodes());
+      flusher.add(vfs.inodes());
+      if (files.buffers() != nullptr) flusher.add(*files.buffers());
+    }
     SPW_TRY(shmem.init(mm));
   }
   if (allocator.grow(PageAllocator::kGrowBatch) < System::minimum_frames().v) {
@@ -131,6 +142,8 @@ Status SystemImpl::boot() {
       allocator.set_marks(Linux24Policy::marks_for(allocator.managed()));
     }
   }
+  // A fresh file store has nothing to read, so this does not wait.
+  if (files.present()) SPW_TRY(vfs.mount(files));
   return kOk;
 }
 

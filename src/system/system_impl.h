@@ -8,6 +8,7 @@
 #include "space/file_map.h"
 #include "space/shmem.h"
 #include "system/system.h"
+#include "vfs/file_store.h"
 #include "vmalloc/vmalloc.h"
 
 namespace spillway {
@@ -44,8 +45,10 @@ class SystemImpl {
   VmallocSpace vmalloc;
   Swap swap;
   FileStore files;
+  Vfs vfs;
   FileAreas file_areas;
   Flusher flusher;
+  FileMaps file_maps;
   SpaceTable spaces;
   Shmem shmem;
   PageOut pageout;

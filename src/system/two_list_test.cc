@@ -8,6 +8,7 @@
 
 #include "machine_sim/sim_machine.h"
 #include "system/system_impl.h"
+#include "vfs/test_file_test.h"
 
 namespace spillway {
 namespace {
@@ -46,8 +47,7 @@ class TwoListTest : public ::testing::Test {
       ASSERT_TRUE(finish([&] { return impl_->swap.areas().format(0, {}); }).ok());
       ASSERT_TRUE(finish([&] { return impl_->swap.areas().swap_on(0, 1, PageCount(0)); }).ok());
     }
-    file_ = impl_->files.create("file", 512 * kPageSize, 512).value();
-    impl_->files.get(*file_);
+    file_ = make_test_file(impl_->vfs, "file", 512);
     space_ = impl_->system.create_space(kRange, PageCount(0)).value();
   }
   template <class Call>
@@ -93,7 +93,7 @@ class TwoListTest : public ::testing::Test {
     u8 byte = 0;
     u64 done = 0;
     ASSERT_TRUE(finish([&] {
-                  return impl_->files.read(*file_, readahead_, page * kPageSize, &byte, 1, &done);
+                  return impl_->vfs.read(*file_, readahead_, page * kPageSize, &byte, 1, &done);
                 }).ok());
   }
   Pte entry(u64 page) { return space().table().get(kRange.start + page); }
@@ -114,7 +114,7 @@ class TwoListTest : public ::testing::Test {
   EventRing ring_;
   std::unique_ptr<SimMachine> sim_;
   SystemImpl* impl_ = nullptr;
-  StoreInode* file_ = nullptr;
+  Inode* file_ = nullptr;
   FileReadahead readahead_;
   SpaceId space_;
 };

@@ -123,19 +123,28 @@ u32 Kernel::swaps(SwapView* out, u32 max) const {
 
 u32 Kernel::files(FileView* out, u32 max) const {
   u32 count = 0;
+  if (!impl_.sys.vfs.mounted()) return 0;
   for (u32 i = 0; i < FileStore::kFilesMax; ++i) {
-    const StoreInode* inode = impl_.sys.files.at(i);
-    if (inode == nullptr) continue;
+    const FileStore::Extent& extent = impl_.sys.files.extent(i);
+    if (!extent.used || !extent.regular) continue;
     if (count < max) {
       FileView v{};
-      copy_text(v.name, inode->name);
-      v.mapping = inode->mapping.id;
-      v.size_bytes = inode->mapping.size_bytes;
-      v.cached = inode->mapping.nr_pages;
-      v.dirty = inode->mapping.nr_dirty;
-      v.writeback = inode->mapping.nr_writeback;
-      v.opens = inode->opens;
-      v.first_block = inode->first_block;
+      copy_text(v.name, extent.name);
+      v.number = u64{i} + 1;
+      v.linked = true;
+      v.first_block = extent.first_block;
+      v.size_bytes = extent.size_bytes;
+      // A file that is not in memory has nothing cached.
+      if (const Inode* inode = impl_.sys.vfs.inodes().find(impl_.sys.files, u64{i} + 1);
+          inode != nullptr) {
+        v.linked = inode->attr.nlink != 0;
+        v.mapping = inode->mapping.id;
+        v.size_bytes = inode->mapping.size_bytes;
+        v.cached = inode->mapping.nr_pages;
+        v.dirty = inode->mapping.nr_dirty;
+        v.writeback = inode->mapping.nr_writeback;
+        for (const Dentry* d = inode->aliases; d != nullptr; d = d->alias_next) v.opens += d->count;
+      }
       out[count] = v;
     }
     ++count;

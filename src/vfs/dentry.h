@@ -21,7 +21,8 @@ enum class DentryFlag : u16 {
 };
 
 struct Dentry {
-  static constexpr u32 kInlineMax = 40;  // most names; longer ones lie in an object of their own
+  // Bytes with a zero; most names fit, longer ones lie in an object of their own.
+  static constexpr u32 kInlineMax = 40;
 
   u32 count = 0;
   u16 flags = 0;  // DentryFlag
@@ -44,6 +45,7 @@ struct Dentry {
   void set(DentryFlag f) { flags = static_cast<u16>(flags | static_cast<u16>(f)); }
   void clear(DentryFlag f) { flags = static_cast<u16>(flags & ~static_cast<u16>(f)); }
   bool negative() const { return inode == nullptr; }
+  // A zero byte follows.
   Name name() const { return {long_name != nullptr ? long_name : inline_name, name_length}; }
 };
 

@@ -14,8 +14,12 @@ Status DentryCache::init(Machine& machine, InodeCache& inodes, PageAllocator& al
   allocator_ = &allocator;
   observer_ = &observer;
   SlabChain& slabs = inodes.slabs();
-  SPW_TRY(objects_.init(slabs, KmemCacheConfig::core("dentry_cache", sizeof(Dentry))));
-  SPW_TRY(names_.init(slabs, KmemCacheConfig::core("dentry_name", Name::kMax + 1)));
+  KmemCacheConfig objects = KmemCacheConfig::core("dentry_cache", sizeof(Dentry));
+  objects.several = true;  // one for each Vfs
+  SPW_TRY(objects_.init(slabs, objects));
+  objects = KmemCacheConfig::core("dentry_name", Name::kMax + 1);
+  objects.several = true;
+  SPW_TRY(names_.init(slabs, objects));
   const u64 buckets = u64{1} << hash_bits;
   hash_ = static_cast<Dentry**>(machine.boot.alloc(buckets * sizeof(Dentry*), 64));
   if (hash_ == nullptr) return Error::no_memory;
@@ -31,7 +35,7 @@ u32 DentryCache::hash_of(const Dentry* parent, Name name) {
 Result<Dentry*> DentryCache::make(Name name) {
   SPW_ASSERT(name.length <= Name::kMax);
   char* long_name = nullptr;
-  if (name.length > Dentry::kInlineMax) {
+  if (name.length >= Dentry::kInlineMax) {
     SPW_TRY_ASSIGN(memory, names_.alloc(kAllocKernel));
     long_name = static_cast<char*>(memory);
   }

@@ -1,11 +1,12 @@
-// FileBed: a file store on a plain block device of the simulated machine, over a page cache whose
-// reclaimer drops clean pages and writes dirty ones in the order of their frames.
+// EvictingBed: a page cache whose reclaimer drops clean pages and writes dirty ones in the order of
+// their frames. FileBed: a file store on a plain block device of the simulated machine over it.
 #pragma once
 
 #include <string>
 
 #include "pagecache/cache_bed_test.h"
 #include "vfs/file_store.h"
+#include "vfs/vfs.h"
 
 namespace spillway {
 
@@ -43,7 +44,7 @@ class EvictingReclaimer final : public CountingReclaimer {
   FrameTable& frames_;
 };
 
-struct FileBed : CacheBed {
+struct EvictingBed : CacheBed {
   static SimConfig config_of(u64 frames, u64 blocks, u64 seed = 1) {
     SimConfig config;
     config.frames = PageCount(frames);
@@ -51,16 +52,11 @@ struct FileBed : CacheBed {
     config.block_pages = {blocks};
     return config;
   }
-  explicit FileBed(const SimConfig& config) : CacheBed(config) {
+  explicit EvictingBed(const SimConfig& config) : CacheBed(config) {
     evicting.cache = &cache;
     allocator.set_reclaimer(evicting);
     cache.set_reclaimer(evicting);
-    EXPECT_TRUE(
-        files
-            .init(sim.machine(), cache, allocator, frames, observer, sim.machine().block_devices[0])
-            .ok());
   }
-  SimDisk& disk() { return sim.block(0); }
   // Calls until it need not wait any more, ending one I/O before each repetition.
   template <class Call>
   auto wait_for(Call call) -> decltype(call()) {
@@ -77,41 +73,8 @@ struct FileBed : CacheBed {
     while (sim.complete_one()) {
     }
   }
-  StoreInode& create(const char* name, u64 size, u64 capacity) {
-    return *files.create(name, size, capacity).value();
-  }
-  Result<u64> write(StoreInode& inode, u64 offset, const std::string& data) {
-    u64 done = 0;
-    return wait_for([&] {
-      return files.write(inode, offset, reinterpret_cast<const u8*>(data.data()), data.size(),
-                         &done);
-    });
-  }
-  std::string read(StoreInode& inode, u64 offset, u64 bytes) {
-    FileReadahead ra;
-    return read(inode, ra, offset, bytes);
-  }
-  std::string read(StoreInode& inode, FileReadahead& ra, u64 offset, u64 bytes) {
-    std::string out(bytes, '?');
-    u64 done = 0;
-    const Result<u64> got = wait_for([&] {
-      return files.read(inode, ra, offset, reinterpret_cast<u8*>(out.data()), bytes, &done);
-    });
-    if (!got.ok()) return name_of(got.error());
-    out.resize(got.value());
-    return out;
-  }
-  Status set_size(StoreInode& inode, u64 bytes) {
-    const Status status = wait_for([&] { return files.set_size(inode, bytes); });
-    if (!status.ok()) return status;
-    return cache.truncate(inode.mapping, static_cast<u32>(inode.mapping.size_pages()), nullptr,
-                          nullptr);
-  }
-  Status sync(StoreInode& inode) {
-    return wait_for([&] { return files.sync(inode); });
-  }
   // Evicts all clean pages of the file that are not busy.
-  void drop(StoreInode& inode) {
+  void drop(Inode& inode) {
     u32 index = 0;
     for (u64 value = 0; inode.mapping.tree.next(&index, ~u32{0}, &value); ++index) {
       const Pfn pfn = CacheEntry::from_bits(value).pfn();
@@ -121,19 +84,89 @@ struct FileBed : CacheBed {
       if (!page.has(PageFlag::dirty)) cache.free_page(pfn);
     }
   }
-  // What the device holds of a page; a page that was never written reads as zeros.
-  std::string stored(const StoreInode& inode, u64 index) {
-    const u8* bytes = disk().stored(inode.first_block + index);
-    if (bytes == nullptr || !files.on_device(inode, index)) return std::string(kPageSize, '\0');
-    return std::string(reinterpret_cast<const char*>(bytes), kPageSize);
-  }
   ::testing::AssertionResult nothing_leaks_here() {
     policy.known = evicting.known;
     return nothing_leaks();
   }
 
   EvictingReclaimer evicting{allocator, frames};
+};
+
+struct FileBed : EvictingBed {
+  explicit FileBed(const SimConfig& config, Metadata metadata = Metadata::in_memory)
+      : EvictingBed(config) {
+    EXPECT_TRUE(files
+                    .init(sim.machine(), cache, allocator, frames, observer,
+                          sim.machine().block_devices[0], metadata)
+                    .ok());
+    EXPECT_TRUE(vfs.init(sim.machine(), cache, allocator, frames, observer,
+                         {.inode_hash_bits = 6, .dentry_hash_bits = 6})
+                    .ok());
+    EXPECT_TRUE(wait_for([&] { return vfs.mount(files); }).ok());
+  }
+  SimDisk& disk() { return sim.block(0); }
+  Inode& root() { return vfs.root(); }
+  // A file in the root directory, alive as long as its name.
+  Result<Inode*> try_create(const char* name, u64 size, u64 capacity) {
+    const Result<Inode*> made =
+        wait_for([&] { return vfs.create(root(), Name::of(name), {.capacity_pages = capacity}); });
+    if (!made.ok()) return made;
+    EXPECT_TRUE(vfs.set_size(*made.value(), size).ok());
+    vfs.put(*made.value());
+    return made;
+  }
+  Inode& create(const char* name, u64 size, u64 capacity) {
+    return *try_create(name, size, capacity).value();
+  }
+  Result<Inode*> lookup(const char* name) {
+    const Result<Inode*> found = wait_for([&] { return vfs.lookup(root(), Name::of(name)); });
+    if (found.ok()) vfs.put(*found.value());
+    return found;
+  }
+  Status unlink(const char* name) {
+    return wait_for([&] { return vfs.unlink(root(), Name::of(name)); });
+  }
+  Result<u64> write(Inode& inode, u64 offset, const std::string& data) {
+    u64 done = 0;
+    return wait_for([&] {
+      return vfs.write(inode, offset, reinterpret_cast<const u8*>(data.data()), data.size(), &done);
+    });
+  }
+  std::string read(Inode& inode, u64 offset, u64 bytes) {
+    FileReadahead ra;
+    return read(inode, ra, offset, bytes);
+  }
+  std::string read(Inode& inode, FileReadahead& ra, u64 offset, u64 bytes) {
+    std::string out(bytes, '?');
+    u64 done = 0;
+    const Result<u64> got = wait_for([&] {
+      return vfs.read(inode, ra, offset, reinterpret_cast<u8*>(out.data()), bytes, &done);
+    });
+    if (!got.ok()) return name_of(got.error());
+    out.resize(got.value());
+    return out;
+  }
+  Status set_size(Inode& inode, u64 bytes) {
+    return wait_for([&] { return vfs.set_size(inode, bytes); });
+  }
+  Status sync(Inode& inode) {
+    return wait_for([&] { return vfs.fsync(inode); });
+  }
+  // Everything that is known of the file store and its files in memory.
+  bool validate() {
+    bool good = vfs.validate() && files.validate();
+    vfs.inodes().for_each([&](Inode& inode) { good = good && files.validate(inode); });
+    return good;
+  }
+  // What the device holds of a page; a page that was never written reads as zeros.
+  std::string stored(const Inode& inode, u64 index) {
+    const u8* bytes = disk().stored(FileStore::first_block(inode) + index);
+    if (bytes == nullptr || !files.on_device(inode, index)) return std::string(kPageSize, '\0');
+    return std::string(reinterpret_cast<const char*>(bytes), kPageSize);
+  }
+
   FileStore files;
+  Vfs vfs;
 };
 
 }  // namespace spillway

@@ -13,7 +13,8 @@ constexpr u64 kCapacity = 24;
 
 struct Task {
   enum class Op : u8 { none, read, write, set_size, sync };
-  StoreInode* inode = nullptr;
+  Inode* inode = nullptr;
+  std::string name;
   std::string content;
   FileReadahead ra;
   Op op = Op::none;
@@ -37,7 +38,7 @@ class FileModel {
     for (u32 i = 0; i < steps; ++i) {
       SCOPED_TRACE(testing::Message() << "step " << i);
       step();
-      ASSERT_TRUE(bed_.files.validate());
+      ASSERT_TRUE(bed_.validate());
       ASSERT_TRUE(policy_knows_the_pages());
       if (testing::Test::HasFailure()) return;
     }
@@ -48,22 +49,23 @@ class FileModel {
   void open(Task& task) {
     const std::string name = "file" + std::to_string(names_++);
     const u64 size = prng_.below(kCapacity * kPageSize);
-    const Result<StoreInode*> inode =
-        bed_.files.create(name.c_str(), size,
-                          prng_.between(pages_for(size).v == 0 ? 1 : pages_for(size).v, kCapacity));
+    const u64 capacity = prng_.between(pages_for(size).v == 0 ? 1 : pages_for(size).v, kCapacity);
+    const Result<Inode*> inode =
+        bed_.vfs.create(bed_.root(), Name::of(name.c_str()), {.capacity_pages = capacity});
     // Dying files may still hold blocks.
     if (!inode.ok()) {
-      EXPECT_EQ(inode.error(), Error::no_space);
+      EXPECT_TRUE(inode.error() == Error::no_space || inode.error() == Error::wait);
       return;
     }
     task.inode = inode.value();
+    task.name = name;
+    ASSERT_TRUE(bed_.vfs.set_size(*task.inode, size).ok());
     task.content = std::string(size, '\0');
     task.ra = FileReadahead{};
-    bed_.files.get(*task.inode);
   }
   void close(Task& task) {
-    ASSERT_TRUE(bed_.files.unlink(task.inode->name).ok());
-    bed_.files.put(*task.inode);
+    ASSERT_TRUE(bed_.unlink(task.name.c_str()).ok());
+    bed_.vfs.put(*task.inode);
     task.inode = nullptr;
   }
 
@@ -107,7 +109,7 @@ class FileModel {
       }
     }
   }
-  void scribble(StoreInode& inode) {
+  void scribble(Inode& inode) {
     const u64 size = inode.mapping.size_bytes;
     if ((size & kPageMask) == 0) return;
     const Result<Pfn> pfn = bed_.cache.lookup(inode.mapping, static_cast<u32>(size >> kPageShift));
@@ -122,7 +124,7 @@ class FileModel {
   }
 
   void choose(Task& task) {
-    const u64 limit = task.inode->capacity_pages * kPageSize;
+    const u64 limit = FileStore::capacity_pages(*task.inode) * kPageSize;
     task.done = 0;
     task.offset = prng_.one_in(3) ? prng_.below(limit) & ~kPageMask : prng_.below(limit);
     task.size = prng_.one_in(3) ? prng_.between(1, 4) * kPageSize : prng_.between(1, 9000);
@@ -153,15 +155,15 @@ class FileModel {
       case Task::Op::none: return;
       case Task::Op::read: {
         const Result<u64> got =
-            bed_.files.read(*task.inode, task.ra, task.offset,
-                            reinterpret_cast<u8*>(task.buffer.data()), task.size, &task.done);
+            bed_.vfs.read(*task.inode, task.ra, task.offset,
+                          reinterpret_cast<u8*>(task.buffer.data()), task.size, &task.done);
         if (waits(got)) return;
         if (got.ok()) {
           const u64 start = std::min<u64>(task.offset, task.content.size());
           const std::string expected = task.content.substr(start, got.value());
           ASSERT_EQ(got.value(), expected.size());
           ASSERT_TRUE(task.buffer.compare(0, expected.size(), expected) == 0)
-              << task.inode->name << " offset " << task.offset;
+              << task.name << " offset " << task.offset;
           if (got.value() < std::min<u64>(task.size, task.content.size() - start)) ++short_reads;
         } else {
           ASSERT_EQ(got.error(), Error::io);
@@ -169,9 +171,9 @@ class FileModel {
         break;
       }
       case Task::Op::write: {
-        const Result<u64> got = bed_.files.write(*task.inode, task.offset,
-                                                 reinterpret_cast<const u8*>(task.buffer.data()),
-                                                 task.size, &task.done);
+        const Result<u64> got =
+            bed_.vfs.write(*task.inode, task.offset,
+                           reinterpret_cast<const u8*>(task.buffer.data()), task.size, &task.done);
         if (waits(got)) return;
         ASSERT_TRUE(got.ok() || got.error() == Error::io) << name_of(got.error());
         if (got.ok() && got.value() != 0) {
@@ -182,22 +184,14 @@ class FileModel {
         break;
       }
       case Task::Op::set_size: {
-        const Status status = bed_.files.set_size(*task.inode, task.size);
+        const Status status = bed_.vfs.set_size(*task.inode, task.size);
         if (waits(status)) return;
         ASSERT_TRUE(status.ok() || status.error() == Error::io) << name_of(status.error());
-        if (status.ok()) {
-          ASSERT_TRUE(bed_.cache
-                          .truncate(task.inode->mapping,
-                                    static_cast<u32>(task.inode->mapping.size_pages()), nullptr,
-                                    nullptr)
-                          .ok())
-              << "set_size has seen to it that nothing is busy";
-          task.content.resize(task.size, '\0');
-        }
+        if (status.ok()) task.content.resize(task.size, '\0');
         break;
       }
       case Task::Op::sync: {
-        const Status status = bed_.files.sync(*task.inode);
+        const Status status = bed_.vfs.fsync(*task.inode);
         if (waits(status)) return;
         ASSERT_TRUE(status.ok() || status.error() == Error::io ||
                     status.error() == Error::no_space);
@@ -238,7 +232,7 @@ class FileModel {
     }
     for (Task& task : tasks_) {
       if (task.inode == nullptr) continue;
-      StoreInode& inode = *task.inode;
+      Inode& inode = *task.inode;
       // Failures from before are told first.
       for (u32 i = 0; i < 3 && !bed_.sync(inode).ok(); ++i) {
       }
@@ -256,9 +250,10 @@ class FileModel {
       if (task.inode != nullptr) close(task);
     }
     bed_.complete_all();
-    EXPECT_EQ(bed_.cache.mappings(), 0U);
+    EXPECT_EQ(bed_.cache.mappings(), 1U);
+    EXPECT_TRUE(bed_.wait_for([&] { return bed_.vfs.unmount(); }).ok());
     EXPECT_EQ(bed_.files.in_flight(), 0U);
-    EXPECT_TRUE(bed_.files.validate());
+    EXPECT_TRUE(bed_.validate());
     EXPECT_TRUE(bed_.nothing_leaks_here());
   }
 

@@ -1,97 +1,111 @@
-// FileStore: files on one block device, each a run of consecutive blocks, found by name in a flat
-// directory that lives in memory: what mapped files and executables need of a file system. It is
-// the Backing of its files' mappings.
+// FileStore: a file system of a simple, fixed format on one block device: what mapped files,
+// executables and scenarios need. A regular file is one run of consecutive blocks, whose length
+// (its capacity) is fixed when it is made; directories are chains of up to 12 blocks of records.
 //
-// A file keeps a block for each page up to its capacity, so writing a page never lacks space unless
-// the device says so. Contents survive on the device as long as the machine; the directory does
-// not. One bit per block says whether the file that has the block has written it: pages without
-// their bit read as zeros, so that nothing of a block's former owner is ever seen.
+// Metadata are blocks of 4096 bytes: kTableBlocks of the inode table, then a pool of directory
+// blocks (a symbolic link's target takes one too). They lie on the device, before the files, and
+// are read and written through a BufferCache; or, when the device is to hold nothing but contents,
+// in boot memory. What is free is known in memory only: a FileStore begins empty.
+//
+// One bit per block says whether the file that has the block has written it: pages without their
+// bit read as zeros, so that nothing of a block's former owner is ever seen.
 //
 // Invariants: F1 files' extents are disjoint and on the device; F2 only blocks of pages below the
 // end of file have their bit; F3 bytes beyond the end of file are zero on the device, and in the
 // cache unless a program has stored there (they go before anybody can see them: when the page is
-// written and when the file grows).
+// written and when the file grows); F4 a metadata block has one owner.
 // Thread safety: the engine lock. Calls that need an I/O return Error::wait: call again.
 #pragma once
 
 #include "pagecache/page_cache.h"
-#include "vfs/readahead.h"
+#include "vfs/buffer_cache.h"
+#include "vfs/file_system.h"
 
 namespace spillway {
 
-struct StoreInode {
-  static constexpr u32 kNameMax = 63;
-  char name[kNameMax + 1] = {};
-  Mapping mapping;  // size_bytes is the file's size
-  u32 number = 0;   // of the inode, > 0
-  u64 first_block = 0;
-  u64 capacity_pages = 0;
-  u32 opens = 0;       // open files and areas that refer to it
-  i32 writers = 0;     // open for writing; negative: executables deny writing (ETXTBSY)
-  bool linked = true;  // has a name; an unlinked inode goes with its last reference
-  bool append_only = false;
-  bool dying = false;  // nobody can reach it; goes when its transfers have ended
-};
+enum class Metadata : u8 { in_memory, on_device };
 
-class FileStore final : public Backing, public IoSink {
+class FileStore final : public FileSystem, public IoSink {
  public:
-  static constexpr u32 kFilesMax = 1024;
-  static constexpr u32 kReadaheadMin = FileReadahead::kMin;
-  static constexpr u32 kReadaheadMax = FileReadahead::kMax;
+  static constexpr u32 kFilesMax = 1024;   // inodes
   static constexpr u32 kRequestsMax = 64;  // transfers in flight
+  static constexpr u32 kTableBlocks = 32;  // of the inode table
+  static constexpr u32 kPoolBlocks = 224;  // of directories and symbolic links
+  static constexpr u32 kMetadataBlocks = kTableBlocks + kPoolBlocks;
+  static constexpr u32 kBlocksMax = 12;  // of a directory
+  static constexpr u32 kLinksMax = 32000;
+  static constexpr u64 kNewFilePages = 256;  // capacity of a file that does not ask for another
 
-  // `device` may be null: then there is no room for files. It is the file store's alone. Pages that
-  // were never written on it may read as anything.
+  // What memory knows of an inode: its run of blocks, and for views the size that is stored and the
+  // name that it was last given (cut to fit).
+  struct Extent {
+    bool used = false;
+    bool regular = false;
+    u64 first_block = 0;
+    u64 capacity_pages = 0;
+    u64 size_bytes = 0;
+    char name[64] = {};
+  };
+
+  // `device` may be null: then there is no room for files. It is the file store's alone, and what
+  // it held is nobody's any more.
   Status init(Machine& machine, PageCache& cache, PageAllocator& allocator, FrameTable& frames,
-              const Observer& observer, BlockDevice* device);
+              const Observer& observer, BlockDevice* device,
+              Metadata metadata = Metadata::in_memory);
   bool present() const { return device_ != nullptr; }
 
-  // A file of zeros. exists; no_space (device or directory); invalid (empty or long name, capacity
-  // 0, size beyond the capacity). The caller takes references with get().
-  Result<StoreInode*> create(const char* name, u64 size_bytes, u64 capacity_pages);
-  // no_entry.
-  Result<StoreInode*> lookup(const char* name);
-  Status unlink(const char* name);
-  void get(StoreInode& inode) { ++inode.opens; }
-  // The last one of an unlinked inode drops its pages and blocks, if need be when the transfers in
-  // flight have ended.
-  void put(StoreInode& inode);
-
-  // read(2) and write(2) at a position, through the cache. Returns the bytes done; fewer at the end
-  // of file, at the end of the capacity, or before an error, which is told when nothing was done:
-  // io, no_memory, no_space (at the end of the capacity). `done` carries progress over Error::wait:
-  // pass 0 first, then what it was left at.
-  Result<u64> read(StoreInode& inode, FileReadahead& ra, u64 offset, u8* out, u64 bytes, u64* done);
-  Result<u64> write(StoreInode& inode, u64 offset, const u8* data, u64 bytes, u64* done);
-  // Changes the size and zeroes the tail of the last page. Pages beyond must be unmapped by the
-  // caller (space::vmtruncate), which also calls PageCache::truncate; when this returned ok, none
-  // of them is busy, so both cannot fail. wait: the last page must come in, or a page that is to go
-  // is busy; io: the last page cannot be read; no_space: beyond the capacity. Nothing has changed.
-  Status set_size(StoreInode& inode, u64 bytes);
-  // Writes all dirty pages and waits for them.
-  Status sync(StoreInode& inode) { return cache_->sync(inode.mapping, 0, ~u32{0}); }
+  const char* type_name() const override { return "store"; }
+  u64 root() const override { return 1; }
+  bool read_only() const override { return false; }
+  Status read_inode(Inode& inode) override;
+  Status write_inode(Inode& inode) override;
+  Status delete_inode(Inode& inode) override;
+  Result<u64> lookup(Inode& directory, Name name) override;
+  Status read_directory(Inode& directory, u64 position, DirectorySink& sink) override;
+  Result<u64> create(Inode& directory, Name name, const NewInode& made) override;
+  Result<u64> symlink(Inode& directory, Name name, Name target, const NewInode& made) override;
+  Result<u32> readlink(Inode& inode, char* out, u32 max) override;
+  Status link(Inode& directory, Name name, Inode& target) override;
+  Status unlink(Inode& directory, Name name, Inode& target) override;
+  Status rename(Inode& from, Name old_name, Inode& to, Name new_name, Inode& moved,
+                Inode* replaced) override;
+  u64 size_max(const Inode& inode) const override { return capacity_pages(inode) << kPageShift; }
+  Status reserve_blocks(Inode& inode, u64 first, u64 count) override;
+  Status truncate(Inode& inode, u64 bytes) override;
+  FileSystemStats stats() override;
+  Status sync() override;
 
   Status read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) override;
   WriteOutcome write_page(Mapping& mapping, Pfn pfn) override;
   void io_done(IoRequest& request, Status status) override;
 
   u32 in_flight() const { return in_flight_; }
-  // StoreInode by position 0..kFilesMax-1, null if unused; for snapshots and audits.
-  StoreInode* at(u32 i);
-  const StoreInode* at(u32 i) const { return const_cast<FileStore*>(this)->at(i); }
+  // The inode with the number i + 1; unused ones too.
+  const Extent& extent(u32 i) const { return extents_[i]; }
+  // Of a file in memory.
+  static u64 first_block(const Inode& inode) { return inode.fs_data[kFirstBlock]; }
+  static u64 capacity_pages(const Inode& inode) { return inode.fs_data[kCapacity]; }
   // Whether the file's page has contents on the device.
-  bool on_device(const StoreInode& inode, u64 index) const {
-    return (written_[block_of(inode, index) / 64] >> (block_of(inode, index) % 64) & 1) != 0;
+  bool on_device(const Inode& inode, u64 index) const {
+    const u64 block = first_block(inode) + index;
+    return (written_[block / 64] >> (block % 64) & 1) != 0;
   }
-  // O(device): F1, F2, names, and PageCache::validate of each file.
+  // Null when metadata lie in memory.
+  BufferCache* buffers() { return on_device_ ? &buffers_ : nullptr; }
+  Extent& debug_extent(u32 i) { return extents_[i]; }
+  // O(device): F1, requests; of a file in memory: F2.
   bool validate() const;
+  bool validate(const Inode& inode) const;
 
  private:
+  // Words of Inode::fs_data. A directory's blocks are u16 in the words from kBlocks on; 0 = none.
+  static constexpr u32 kFirstBlock = 0, kCapacity = 1, kParent = 2, kBlocks = 3;
+
   // A transfer in flight. One that reads several pages and fails is repeated page by page, so that
   // only those fail that are bad.
   struct FileRequest {
     IoRequest io;
-    StoreInode* inode;
+    Inode* inode;
     u32 index;  // of the first page
     u32 total;  // pages
     u32 at;     // when page by page: the one in flight
@@ -99,36 +113,56 @@ class FileStore final : public Backing, public IoSink {
     Pfn frames[kIoFramesMax];
     FileRequest* next_free;
   };
+  struct Record;          // an inode in the table
+  struct DirectoryEntry;  // the head of a record in a directory block
+  class Block;            // a metadata block, held
+  struct Slot;            // a place in a directory
 
-  static u64 block_of(const StoreInode& inode, u64 index) { return inode.first_block + index; }
-  void set_on_device(const StoreInode& inode, u64 index, bool on);
-  u8* bytes_of(Pfn pfn) const;
+  // file_store_blocks.cc
+  Status open_block(u32 number, Block* block, bool to_write);
+  Result<u32> take_block();
+  void free_block(u32 number);
+  static u32 block_of(const Inode& inode, u32 i) {
+    return static_cast<u32>(inode.fs_data[kBlocks + i / 4] >> (16 * (i % 4)) & 0xffff);
+  }
+  static void set_block(u64* fs_data, u32 i, u32 number);
+  Status open_record(u64 number, Block* block, Record** record, bool to_write);
   Result<u64> find_extent(u64 pages) const;
-  void release(StoreInode& inode);
-  bool finish_release(StoreInode& inode);
+  void clear_written(u64 first_block, u64 from, u64 to);
+  void set_written(const Inode& inode, u64 index);
+  Status make_root();
 
-  FileRequest& take_request(StoreInode& inode, u32 index);
+  // file_store_names.cc
+  Status find_entry(Inode& directory, Name name, Slot* slot);
+  Status find_room(Inode& directory, Name name, Slot* slot);
+  void put_entry(Inode& directory, Slot& slot, Name name, u64 number, u32 type);
+  void take_entry(Slot& slot);
+  Result<bool> is_empty(Inode& directory);
+  Result<u64> make(Inode& directory, Name name, const Name* target, const NewInode& made);
+  void remember_name(u64 number, Name name);
+
+  FileRequest& take_request(Inode& inode, u32 index);
   void put_request(FileRequest& request);
   void submit(FileRequest& request, IoOp op);
   void submit_single(FileRequest& request);
-  void page_was_read(StoreInode& inode, u32 index, Pfn pfn, Status status);
+  void page_was_read(Inode& inode, u32 index, Pfn pfn, Status status);
   void read_ended(FileRequest& request, Status status);
   void write_ended(FileRequest& request, Status status);
-
-  Status read_missing(StoreInode& inode, FileReadahead& ra, u32 index);
-  void read_ahead(StoreInode& inode, FileReadahead& ra, u32 index);
-  Result<Pfn> page_to_write(StoreInode& inode, u32 index, bool replaces_all, bool zero);
-  // Makes bytes of the cached page behind the end of file zero; false if they were.
-  bool zero_tail(StoreInode& inode, u64 size);
-  void grow_to(StoreInode& inode, u64 size);
+  void transfer_ended(Inode& inode);
 
   Machine* machine_ = nullptr;
   PageCache* cache_ = nullptr;
   FrameTable* frames_ = nullptr;
   const Observer* observer_ = nullptr;
   BlockDevice* device_ = nullptr;
-  StoreInode* inodes_ = nullptr;
-  u64* written_ = nullptr;  // a bit per block of the device
+  bool on_device_ = false;
+  BufferCache buffers_;
+  u8* memory_ = nullptr;                    // the metadata blocks when they are not on the device
+  Extent* extents_ = nullptr;               // by number - 1
+  u64* written_ = nullptr;                  // a bit per block of the device
+  u64 taken_[kMetadataBlocks / 64] = {};    // a bit per metadata block that has an owner
+  u64 started_[kMetadataBlocks / 64] = {};  // a bit per metadata block that has contents
+  u32 inodes_used_ = 0;
   FileRequest* free_requests_ = nullptr;
   u32 in_flight_ = 0;
 };

@@ -2,6 +2,7 @@
 // the end of file, reading ahead, and what a failing device does.
 #include "vfs/file_store.h"
 
+#include "base/prng.h"
 #include "vfs/file_bed_test.h"
 
 namespace spillway {
@@ -15,27 +16,25 @@ class FileStoreTest : public ::testing::Test {
   FileStoreTest() : bed_(FileBed::config_of(512, 256)) {}
   ~FileStoreTest() override {
     bed_.disk().failures().disarm_all();
-    EXPECT_TRUE(bed_.files.validate());
-    for (u32 i = 0; i < FileStore::kFilesMax; ++i) {
-      StoreInode* inode = bed_.files.at(i);
-      if (inode == nullptr || !inode->linked) continue;
-      EXPECT_TRUE(bed_.files.unlink(inode->name).ok());
-    }
+    EXPECT_TRUE(bed_.validate());
+    for (const std::string& name : names_) (void)bed_.unlink(name.c_str());
     bed_.complete_all();
     EXPECT_EQ(bed_.files.in_flight(), 0U);
-    EXPECT_EQ(bed_.cache.mappings(), 0U);
-    EXPECT_TRUE(bed_.files.validate());
+    EXPECT_EQ(bed_.cache.mappings(), 1U) << "the root directory's";
+    EXPECT_EQ(bed_.files.stats().inodes_free, FileStore::kFilesMax - 1);
+    EXPECT_TRUE(bed_.validate());
+    EXPECT_TRUE(bed_.wait_for([&] { return bed_.vfs.unmount(); }).ok());
     EXPECT_TRUE(bed_.nothing_leaks_here());
   }
-  Pfn cached(const StoreInode& inode, u32 index) {
-    return bed_.cache.find(inode.mapping, index).pfn();
-  }
-  u8* bytes(const StoreInode& inode, u32 index) {
-    return bed_.sim.frames().bytes(cached(inode, index));
+  Pfn cached(const Inode& inode, u32 index) { return bed_.cache.find(inode.mapping, index).pfn(); }
+  u8* bytes(const Inode& inode, u32 index) { return bed_.sim.frames().bytes(cached(inode, index)); }
+  Inode& create(const char* name, u64 size, u64 capacity) {
+    names_.push_back(name);
+    return bed_.create(name, size, capacity);
   }
   // A file of `pages` pages on the device, each full of its own letter, nothing cached.
-  StoreInode& cold_file(const char* name, u64 pages) {
-    StoreInode& inode = bed_.create(name, 0, pages);
+  Inode& cold_file(const char* name, u64 pages) {
+    Inode& inode = create(name, 0, pages);
     for (u64 i = 0; i < pages; ++i) {
       EXPECT_TRUE(bed_.write(inode, i * kPageSize, text(kPageSize, letter(i))).ok());
     }
@@ -49,50 +48,83 @@ class FileStoreTest : public ::testing::Test {
   u64 pages_out() const { return bed_.count(Counter::pgpgout); }
 
   FileBed bed_;
+  std::vector<std::string> names_;
 };
 
 TEST_F(FileStoreTest, the_directory_knows_names) {
-  StoreInode& a = bed_.create("a", 10, 1);
-  EXPECT_EQ(bed_.files.lookup("a").value(), &a);
-  EXPECT_EQ(bed_.files.create("a", 0, 1).error(), Error::exists);
-  EXPECT_EQ(bed_.files.create("", 0, 1).error(), Error::invalid);
-  EXPECT_EQ(bed_.files.create(text(64, 'x').c_str(), 0, 1).error(), Error::invalid);
-  EXPECT_TRUE(bed_.files.create(text(63, 'x').c_str(), 0, 1).ok());
-  EXPECT_EQ(bed_.files.create("b", 0, 0).error(), Error::invalid);
-  EXPECT_EQ(bed_.files.create("b", kPageSize + 1, 1).error(), Error::invalid);
-  EXPECT_EQ(bed_.files.lookup("b").error(), Error::no_entry);
-  EXPECT_EQ(bed_.files.unlink("b").error(), Error::no_entry);
-  EXPECT_EQ(bed_.files.create("b", 0, 255).error(), Error::no_space);
+  Inode& a = create("a", 10, 1);
+  EXPECT_EQ(bed_.lookup("a").value(), &a);
+  EXPECT_EQ(bed_.try_create("a", 0, 1).error(), Error::exists);
+  EXPECT_EQ(bed_.lookup("b").error(), Error::no_entry);
+  EXPECT_EQ(bed_.unlink("b").error(), Error::no_entry);
+  EXPECT_EQ(bed_.try_create("b", 0, 256).error(), Error::no_space);
   // An unlinked file lives while somebody has it; its name is free.
-  bed_.files.get(a);
-  ASSERT_TRUE(bed_.files.unlink("a").ok());
-  EXPECT_EQ(bed_.files.lookup("a").error(), Error::no_entry);
-  StoreInode& again = bed_.create("a", 0, 1);
+  bed_.vfs.hold(a);
+  ASSERT_TRUE(bed_.unlink("a").ok());
+  EXPECT_EQ(bed_.lookup("a").error(), Error::no_entry);
+  Inode& again = create("a", 0, 1);
   EXPECT_NE(&again, &a);
   ASSERT_TRUE(bed_.write(a, 0, "still").ok());
   EXPECT_EQ(bed_.read(a, 0, 5), "still");
-  EXPECT_TRUE(bed_.files.validate());
-  bed_.files.put(a);
-  EXPECT_EQ(a.number, 0U);
+  EXPECT_TRUE(bed_.validate());
+  EXPECT_EQ(bed_.files.stats().inodes_free, FileStore::kFilesMax - 3);
+  bed_.vfs.put(a);
+  EXPECT_EQ(bed_.files.stats().inodes_free, FileStore::kFilesMax - 2);
+}
+
+TEST_F(FileStoreTest, directories_take_names_of_all_lengths_and_give_their_room_back) {
+  std::vector<std::string> there;
+  Prng prng(5);
+  for (u32 step = 0; step < 1500; ++step) {
+    if (there.empty() || prng.below(5) < 3) {
+      std::string name = std::to_string(step);
+      name.resize(std::max<u64>(name.size(), prng.between(1, 255)), 'x');
+      const Result<Inode*> made = bed_.wait_for([&] {
+        return bed_.vfs.create(bed_.root(), {name.data(), static_cast<u32>(name.size())},
+                               {.mode = kModeDirectory | 0755});
+      });
+      if (!made.ok()) {
+        ASSERT_EQ(made.error(), Error::no_space);
+        continue;
+      }
+      bed_.vfs.put(*made.value());
+      there.push_back(name);
+    } else {
+      const u64 at = prng.below(there.size());
+      const Name name{there[at].data(), static_cast<u32>(there[at].size())};
+      ASSERT_TRUE(bed_.wait_for([&] { return bed_.vfs.rmdir(bed_.root(), name); }).ok());
+      there[at] = there.back();
+      there.pop_back();
+    }
+    if (step % 50 == 0) {
+      while (bed_.vfs.dentries().count_objects() != 0) (void)bed_.vfs.dentries().prune(1000);
+    }
+  }
+  EXPECT_GT(there.size(), 100U);
+  EXPECT_EQ(bed_.files.stats().inodes_free, FileStore::kFilesMax - 1 - there.size());
+  for (const std::string& name : there) {
+    const Name n{name.data(), static_cast<u32>(name.size())};
+    EXPECT_TRUE(bed_.wait_for([&] { return bed_.vfs.rmdir(bed_.root(), n); }).ok());
+  }
 }
 
 TEST_F(FileStoreTest, extents_are_first_fit_and_the_directory_has_a_limit) {
-  StoreInode& a = bed_.create("a", 0, 10);
-  StoreInode& b = bed_.create("b", 0, 20);
-  StoreInode& c = bed_.create("c", 0, 5);
-  EXPECT_EQ(a.first_block, 0U);
-  EXPECT_EQ(b.first_block, 10U);
-  EXPECT_EQ(c.first_block, 30U);
-  ASSERT_TRUE(bed_.files.unlink("b").ok());
-  EXPECT_EQ(bed_.create("d", 0, 21).first_block, 35U);
-  EXPECT_EQ(bed_.create("e", 0, 12).first_block, 10U);
-  EXPECT_EQ(bed_.create("f", 0, 8).first_block, 22U);
-  EXPECT_EQ(bed_.create("rest", 0, 200).first_block, 56U);
-  EXPECT_EQ(bed_.files.create("g", 0, 1).error(), Error::no_space);
+  Inode& a = create("a", 0, 10);
+  Inode& b = create("b", 0, 20);
+  Inode& c = create("c", 0, 5);
+  EXPECT_EQ(FileStore::first_block(a), 0U);
+  EXPECT_EQ(FileStore::first_block(b), 10U);
+  EXPECT_EQ(FileStore::first_block(c), 30U);
+  ASSERT_TRUE(bed_.unlink("b").ok());
+  EXPECT_EQ(FileStore::first_block(create("d", 0, 21)), 35U);
+  EXPECT_EQ(FileStore::first_block(create("e", 0, 12)), 10U);
+  EXPECT_EQ(FileStore::first_block(create("f", 0, 8)), 22U);
+  EXPECT_EQ(FileStore::first_block(create("rest", 0, 200)), 56U);
+  EXPECT_EQ(bed_.try_create("g", 0, 1).error(), Error::no_space);
 }
 
 TEST_F(FileStoreTest, row_45_what_is_written_is_read_and_reaches_the_device_with_sync) {
-  StoreInode& inode = bed_.create("f", 0, 8);
+  Inode& inode = create("f", 0, 8);
   ASSERT_EQ(bed_.write(inode, 100, text(6000, 'x')).value(), 6000U);
   EXPECT_EQ(inode.mapping.size_bytes, 6100U);
   EXPECT_EQ(inode.mapping.nr_dirty, 2U);
@@ -112,7 +144,7 @@ TEST_F(FileStoreTest, row_45_what_is_written_is_read_and_reaches_the_device_with
 }
 
 TEST_F(FileStoreTest, a_partial_write_reads_its_page_and_a_whole_one_does_not) {
-  StoreInode& inode = cold_file("f", 4);
+  Inode& inode = cold_file("f", 4);
   ASSERT_TRUE(bed_.write(inode, kPageSize, text(kPageSize, 'X')).ok());
   EXPECT_EQ(pages_in(), 0U);
   ASSERT_TRUE(bed_.write(inode, 2 * kPageSize + 5, "YY").ok());
@@ -129,16 +161,16 @@ TEST_F(FileStoreTest, a_partial_write_reads_its_page_and_a_whole_one_does_not) {
 }
 
 TEST_F(FileStoreTest, a_write_ends_at_the_capacity) {
-  StoreInode& inode = bed_.create("f", 0, 2);
+  Inode& inode = create("f", 0, 2);
   EXPECT_EQ(bed_.write(inode, kPageSize, text(3 * kPageSize, 'x')).value(), kPageSize);
   EXPECT_EQ(bed_.write(inode, 2 * kPageSize, "x").error(), Error::no_space);
   EXPECT_EQ(bed_.write(inode, 2 * kPageSize, "").value(), 0U);
-  EXPECT_EQ(bed_.files.set_size(inode, 2 * kPageSize + 1).error(), Error::no_space);
+  EXPECT_EQ(bed_.vfs.set_size(inode, 2 * kPageSize + 1).error(), Error::file_too_big);
   EXPECT_EQ(inode.mapping.size_bytes, 2 * kPageSize);
 }
 
 TEST_F(FileStoreTest, row_47_bytes_behind_the_end_never_reach_the_file) {
-  StoreInode& inode = bed_.create("f", 0, 4);
+  Inode& inode = create("f", 0, 4);
   ASSERT_TRUE(bed_.write(inode, 0, text(100, 'x')).ok());
   ASSERT_TRUE(bed_.sync(inode).ok());
   // A program that maps the page stores behind the end of file.
@@ -159,10 +191,10 @@ TEST_F(FileStoreTest, row_47_bytes_behind_the_end_never_reach_the_file) {
 }
 
 TEST_F(FileStoreTest, row_48_a_shorter_file_has_lost_its_pages_for_good) {
-  StoreInode& inode = cold_file("f", 4);
+  Inode& inode = cold_file("f", 4);
   ASSERT_TRUE(bed_.set_size(inode, kPageSize + 10).ok());
   EXPECT_EQ(pages_in(), 1U) << "the last page came in to lose its tail";
-  ASSERT_TRUE(bed_.files.validate());
+  ASSERT_TRUE(bed_.validate());
   EXPECT_EQ(bed_.read(inode, kPageSize, 9000), text(10, 'b'));
   ASSERT_TRUE(bed_.set_size(inode, 4 * kPageSize).ok());
   ASSERT_TRUE(bed_.sync(inode).ok());
@@ -179,26 +211,26 @@ TEST_F(FileStoreTest, row_48_a_shorter_file_has_lost_its_pages_for_good) {
 }
 
 TEST_F(FileStoreTest, the_size_waits_for_pages_that_are_busy) {
-  StoreInode& inode = cold_file("f", 4);
+  Inode& inode = cold_file("f", 4);
   ASSERT_TRUE(bed_.write(inode, 3 * kPageSize, text(kPageSize, 'X')).ok());
-  ASSERT_EQ(bed_.files.sync(inode).error(), Error::wait);
-  EXPECT_EQ(bed_.files.set_size(inode, 0).error(), Error::wait);
+  ASSERT_EQ(bed_.vfs.fsync(inode).error(), Error::wait);
+  EXPECT_EQ(bed_.vfs.set_size(inode, 0).error(), Error::wait);
   EXPECT_EQ(inode.mapping.size_bytes, 4 * kPageSize);
   bed_.complete_all();
   ASSERT_TRUE(bed_.cache.start_read(inode.mapping, 2, 1, 2, kAllocUser).ok());
-  EXPECT_EQ(bed_.files.set_size(inode, 0).error(), Error::wait);
-  EXPECT_EQ(bed_.files.set_size(inode, 3 * kPageSize).ok(), true) << "page 2 stays";
+  EXPECT_EQ(bed_.vfs.set_size(inode, 0).error(), Error::wait);
+  EXPECT_EQ(bed_.vfs.set_size(inode, 3 * kPageSize).ok(), true) << "page 2 stays";
   EXPECT_EQ(bed_.cache.truncate(inode.mapping, 3, nullptr, nullptr).ok(), true);
   bed_.complete_all();
   EXPECT_EQ(bed_.read(inode, 2 * kPageSize, 8192), text(kPageSize, 'c'));
 }
 
 TEST_F(FileStoreTest, a_new_file_never_shows_what_its_blocks_held_before) {
-  StoreInode& old = cold_file("secret", 8);
-  const u64 block = old.first_block;
-  ASSERT_TRUE(bed_.files.unlink("secret").ok());
-  StoreInode& inode = bed_.create("public", 8 * kPageSize, 8);
-  ASSERT_EQ(inode.first_block, block);
+  Inode& old = cold_file("secret", 8);
+  const u64 block = FileStore::first_block(old);
+  ASSERT_TRUE(bed_.unlink("secret").ok());
+  Inode& inode = create("public", 8 * kPageSize, 8);
+  ASSERT_EQ(FileStore::first_block(inode), block);
   ASSERT_TRUE(bed_.write(inode, 3 * kPageSize + 10, "x").ok());
   ASSERT_TRUE(bed_.sync(inode).ok());
   bed_.drop(inode);
@@ -210,23 +242,23 @@ TEST_F(FileStoreTest, a_new_file_never_shows_what_its_blocks_held_before) {
 }
 
 TEST_F(FileStoreTest, an_unlinked_file_goes_when_its_transfers_have_ended) {
-  StoreInode& inode = cold_file("f", 20);
-  bed_.files.get(inode);
-  ASSERT_TRUE(bed_.files.unlink("f").ok());
+  Inode& inode = cold_file("f", 20);
+  bed_.vfs.hold(inode);
+  ASSERT_TRUE(bed_.unlink("f").ok());
   ASSERT_TRUE(bed_.write(inode, 0, text(kPageSize, 'X')).ok());
-  ASSERT_EQ(bed_.files.sync(inode).error(), Error::wait);
+  ASSERT_EQ(bed_.vfs.fsync(inode).error(), Error::wait);
   ASSERT_TRUE(bed_.cache.start_read(inode.mapping, 4, 8, 4, kAllocUser).ok());
-  bed_.files.put(inode);
-  EXPECT_TRUE(inode.dying);
-  EXPECT_TRUE(bed_.files.validate());
-  EXPECT_NE(bed_.create("g", 0, 20).first_block, 0U) << "its blocks are still being written";
+  bed_.vfs.put(inode);
+  EXPECT_TRUE(inode.is(InodeState::deleted));
+  EXPECT_TRUE(bed_.validate());
+  EXPECT_NE(FileStore::first_block(create("g", 0, 20)), 0U) << "its blocks are still being written";
   bed_.complete_all();
-  EXPECT_EQ(inode.number, 0U);
-  EXPECT_EQ(bed_.create("h", 0, 20).first_block, 0U);
+  EXPECT_EQ(bed_.vfs.inodes().stats().deleted, 0U);
+  EXPECT_EQ(FileStore::first_block(create("h", 0, 20)), 0U);
 }
 
 TEST_F(FileStoreTest, row_49_reading_ahead_doubles_and_a_jump_resets_it) {
-  StoreInode& inode = cold_file("f", 120);
+  Inode& inode = cold_file("f", 120);
   FileReadahead ra;
   std::vector<u32> windows;
   for (u64 i = 0; i < 100; ++i) {
@@ -247,7 +279,7 @@ TEST_F(FileStoreTest, row_49_reading_ahead_doubles_and_a_jump_resets_it) {
 }
 
 TEST_F(FileStoreTest, row_50_clean_pages_are_dropped_without_a_write) {
-  StoreInode& inode = cold_file("f", 100);
+  Inode& inode = cold_file("f", 100);
   EXPECT_EQ(bed_.read(inode, 0, 100 * kPageSize).size(), 100 * kPageSize);
   const u64 written = pages_out();
   std::vector<Pfn> taken;
@@ -263,8 +295,8 @@ TEST_F(FileStoreTest, row_50_clean_pages_are_dropped_without_a_write) {
 }
 
 TEST_F(FileStoreTest, a_bad_block_fails_its_own_page_only) {
-  StoreInode& inode = cold_file("f", 16);
-  bed_.disk().failures().fail_block(IoOp::read, inode.first_block + 5);
+  Inode& inode = cold_file("f", 16);
+  bed_.disk().failures().fail_block(IoOp::read, FileStore::first_block(inode) + 5);
   EXPECT_EQ(bed_.read(inode, 0, 16 * kPageSize).size(), 5 * kPageSize) << "up to the error";
   bed_.drop(inode);
   EXPECT_EQ(bed_.read(inode, 5 * kPageSize, 10), "EIO");
@@ -289,9 +321,9 @@ TEST_F(FileStoreTest, a_bad_block_fails_its_own_page_only) {
 }
 
 TEST_F(FileStoreTest, a_failed_write_keeps_the_page_and_is_told_once) {
-  StoreInode& inode = cold_file("f", 4);
+  Inode& inode = cold_file("f", 4);
   ASSERT_TRUE(bed_.write(inode, 0, text(3 * kPageSize, 'X')).ok());
-  bed_.disk().failures().fail_block(Failure::write_torn, inode.first_block + 1);
+  bed_.disk().failures().fail_block(Failure::write_torn, FileStore::first_block(inode) + 1);
   EXPECT_EQ(bed_.sync(inode).error(), Error::io);
   EXPECT_EQ(inode.mapping.nr_dirty, 1U);
   EXPECT_EQ(bed_.read(inode, kPageSize, 2), "XX");
@@ -306,11 +338,11 @@ TEST_F(FileStoreTest, a_failed_write_keeps_the_page_and_is_told_once) {
 }
 
 TEST_F(FileStoreTest, more_transfers_than_requests_wait_their_turn) {
-  StoreInode& inode = bed_.create("f", 0, 200);
+  Inode& inode = create("f", 0, 200);
   ASSERT_TRUE(bed_.write(inode, 0, text(200 * kPageSize, 'x')).ok());
-  EXPECT_EQ(bed_.files.sync(inode).error(), Error::wait);
+  EXPECT_EQ(bed_.vfs.fsync(inode).error(), Error::wait);
   EXPECT_EQ(bed_.files.in_flight(), FileStore::kRequestsMax);
-  EXPECT_TRUE(bed_.files.validate());
+  EXPECT_TRUE(bed_.validate());
   EXPECT_TRUE(bed_.sync(inode).ok());
   bed_.drop(inode);
   u32 started = 0;
@@ -328,12 +360,12 @@ TEST_F(FileStoreTest, a_mapped_page_is_written_where_its_bytes_can_be_reached) {
     SimConfig config = FileBed::config_of(256, 16);
     config.features.frame_bytes_while_mapped = config.features.shared_frames = reachable;
     FileBed bed(config);
-    StoreInode& inode = bed.create("f", 0, 2);
+    Inode& inode = bed.create("f", 0, 2);
     ASSERT_TRUE(bed.write(inode, 0, "abc").ok());
     const Pfn pfn = bed.cache.find(inode.mapping, 0).pfn();
     bed.frames.transition(pfn, PageState::unmapped, PageState::mapped);
     bed.frames[pfn].mapcount = 1;
-    EXPECT_TRUE(bed.files.validate());
+    EXPECT_TRUE(bed.validate());
     const Status status = bed.sync(inode);
     EXPECT_EQ(status.ok(), reachable);
     EXPECT_EQ(bed.frames[pfn].has(PageFlag::dirty), !reachable);
@@ -349,29 +381,36 @@ TEST_F(FileStoreTest, without_a_device_there_is_no_room) {
       none.init(bed_.sim.machine(), bed_.cache, bed_.allocator, bed_.frames, bed_.observer, nullptr)
           .ok());
   EXPECT_FALSE(none.present());
-  EXPECT_EQ(none.create("a", 0, 1).error(), Error::no_space);
-  EXPECT_EQ(none.lookup("a").error(), Error::no_entry);
+  Vfs vfs;
+  ASSERT_TRUE(vfs.init(bed_.sim.machine(), bed_.cache, bed_.allocator, bed_.frames, bed_.observer,
+                       {.inode_hash_bits = 6, .dentry_hash_bits = 6})
+                  .ok());
+  ASSERT_TRUE(vfs.mount(none).ok());
+  EXPECT_EQ(vfs.create(vfs.root(), Name::of("a"), {}).error(), Error::no_space);
+  EXPECT_EQ(vfs.lookup(vfs.root(), Name::of("a")).error(), Error::no_entry);
   EXPECT_TRUE(none.validate());
+  EXPECT_TRUE(vfs.unmount().ok());
 }
 
 TEST_F(FileStoreTest, validate_sees_what_is_broken) {
-  StoreInode& a = cold_file("a", 4);
-  StoreInode& b = cold_file("b", 4);
-  ASSERT_TRUE(bed_.files.validate());
+  Inode& a = cold_file("a", 4);
+  Inode& b = cold_file("b", 4);
+  ASSERT_TRUE(bed_.validate());
   const auto broken = [&](auto& field, auto value, const char* what) {
     const auto old = field;
     field = value;
-    EXPECT_FALSE(bed_.files.validate()) << what;
+    EXPECT_FALSE(bed_.validate()) << what;
     field = old;
-    ASSERT_TRUE(bed_.files.validate()) << what;
+    ASSERT_TRUE(bed_.validate()) << what;
   };
-  broken(b.first_block, a.first_block + 3, "one block of two files");
-  broken(b.first_block, u64{253}, "beyond the device");
-  broken(a.capacity_pages, u64{3}, "larger than its capacity");
+  FileStore::Extent& extent_a = bed_.files.debug_extent(static_cast<u32>(a.number - 1));
+  FileStore::Extent& extent_b = bed_.files.debug_extent(static_cast<u32>(b.number - 1));
+  broken(extent_b.first_block, extent_a.first_block + 3, "one block of two files");
+  broken(extent_b.first_block, u64{253}, "beyond the device");
+  broken(extent_a.capacity_pages, u64{3}, "a file that thinks it has more");
+  broken(extent_a.used, false, "blocks of nobody");
   broken(a.mapping.size_bytes, 3 * kPageSize, "contents beyond the end of file");
-  broken(b.name[0], 'a', "one name of two files");
-  broken(a.number, 7U, "another number");
-  broken(a.linked, false, "nobody can reach it");
+  broken(a.number, u64{7}, "another number");
   broken(a.mapping.nr_pages, u64{1}, "pages that are not there");
 }
 

@@ -54,6 +54,7 @@ struct NewInode {
   u32 uid = 0;
   u32 gid = 0;
   u64 rdev = 0;
+  u64 capacity_pages = 0;  // room to grow to, for file systems that fix it; 0: as they like
   FileTime now{};
 };
 
@@ -101,6 +102,11 @@ class FileSystem : public Backing {
                         Inode* replaced) = 0;
 
   // --- Contents. Pages come and go by Backing's calls.
+  // Bytes that the file can have at most.
+  virtual u64 size_max(const Inode& inode) const {
+    (void)inode;
+    return ~u64{0};
+  }
   // Sees to it that pages [first, first+count) of the file have blocks, so that their write-back
   // cannot want for space. Each of them is in the cache and pinned, with contents that are about to
   // become dirty, or has a block already. no_space; no_memory.

@@ -2,10 +2,12 @@
 #include <cstring>
 
 #include "vfs/file_store.h"
+#include "vfs/inode_cache.h"
+#include "vfs/vfs.h"
 
 namespace spillway {
 
-FileStore::FileRequest& FileStore::take_request(StoreInode& inode, u32 index) {
+FileStore::FileRequest& FileStore::take_request(Inode& inode, u32 index) {
   FileRequest& request = *free_requests_;
   free_requests_ = request.next_free;
   ++in_flight_;
@@ -23,7 +25,7 @@ void FileStore::put_request(FileRequest& request) {
 
 void FileStore::submit(FileRequest& request, IoOp op) {
   request.io.op = op;
-  request.io.block = block_of(*request.inode, request.index);
+  request.io.block = first_block(*request.inode) + request.index;
   request.io.count = request.total;
   for (u32 i = 0; i < request.total; ++i) request.io.frames[i] = request.frames[i];
   request.io.sink = this;
@@ -32,14 +34,14 @@ void FileStore::submit(FileRequest& request, IoOp op) {
 }
 
 void FileStore::submit_single(FileRequest& request) {
-  request.io.block = block_of(*request.inode, request.index) + request.at;
+  request.io.block = first_block(*request.inode) + request.index + request.at;
   request.io.count = 1;
   request.io.frames[0] = request.frames[request.at];
   device_->submit(request.io);
 }
 
 Status FileStore::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) {
-  StoreInode& inode = *static_cast<StoreInode*>(mapping.host);
+  Inode& inode = inode_of(mapping);
   SPW_ASSERT_LE(u64{index} + count, mapping.size_pages());
   u32 requests = 0;
   for (u32 i = 0; i < count; ++i) {
@@ -61,7 +63,7 @@ Status FileStore::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32
 }
 
 WriteOutcome FileStore::write_page(Mapping& mapping, Pfn pfn) {
-  StoreInode& inode = *static_cast<StoreInode*>(mapping.host);
+  Inode& inode = inode_of(mapping);
   const Page& page = (*frames_)[pfn];
   // Where a mapped page's bytes are out of reach, it must be unmapped first. A page beyond the end
   // of file is about to be dropped.
@@ -72,7 +74,8 @@ WriteOutcome FileStore::write_page(Mapping& mapping, Pfn pfn) {
   if (in_flight_ == kRequestsMax) return WriteOutcome::wait;
   // Programs may have stored behind the end of file: that must not reach the device. If one does
   // so again while the page is written, its dirty bit brings the page back here.
-  if (page.index == mapping.size_bytes >> kPageShift) zero_tail(inode, mapping.size_bytes);
+  if (page.index == mapping.size_bytes >> kPageShift)
+    zero_tail(*cache_, *frames_, *machine_, mapping, mapping.size_bytes);
   FileRequest& request = take_request(inode, page.index);
   request.frames[request.total++] = pfn;
   submit(request, IoOp::write);
@@ -89,8 +92,13 @@ void FileStore::io_done(IoRequest& io, Status status) {
   }
 }
 
+// A deleted inode goes when nothing of it is in flight any more.
+void FileStore::transfer_ended(Inode& inode) {
+  if (inode.is(InodeState::deleted)) (void)inode.cache->finish_deleted();
+}
+
 void FileStore::write_ended(FileRequest& request, Status status) {
-  StoreInode& inode = *request.inode;
+  Inode& inode = *request.inode;
   const u32 index = request.index;
   const Pfn pfn = request.frames[0];
   put_request(request);
@@ -98,13 +106,13 @@ void FileStore::write_ended(FileRequest& request, Status status) {
   if (status.ok()) {
     observer_->count(Counter::pgpgout);
     SPW_ASSERT_LT(index, inode.mapping.size_pages());
-    set_on_device(inode, index, true);
+    set_written(inode, index);
   }
   cache_->write_done(pfn, status);
-  if (inode.dying) (void)finish_release(inode);
+  transfer_ended(inode);
 }
 
-void FileStore::page_was_read(StoreInode& inode, u32 index, Pfn pfn, Status status) {
+void FileStore::page_was_read(Inode& inode, u32 index, Pfn pfn, Status status) {
   if (status.ok()) {
     observer_->count(Counter::pgpgin);
     const u64 start = u64{index} << kPageShift;
@@ -118,7 +126,7 @@ void FileStore::page_was_read(StoreInode& inode, u32 index, Pfn pfn, Status stat
 }
 
 void FileStore::read_ended(FileRequest& request, Status status) {
-  StoreInode& inode = *request.inode;
+  Inode& inode = *request.inode;
   if (request.single) {
     page_was_read(inode, request.index + request.at, request.frames[request.at], status);
     if (++request.at < request.total) {
@@ -135,7 +143,7 @@ void FileStore::read_ended(FileRequest& request, Status status) {
     }
   }
   put_request(request);
-  if (inode.dying) (void)finish_release(inode);
+  transfer_ended(inode);
 }
 
 }  // namespace spillway

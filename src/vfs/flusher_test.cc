@@ -21,6 +21,10 @@ struct FlushBed : BufferBed {
         files
             .init(sim.machine(), cache, allocator, frames, observer, sim.machine().block_devices[1])
             .ok());
+    EXPECT_TRUE(vfs.init(sim.machine(), cache, allocator, frames, observer,
+                         {.inode_hash_bits = 6, .dentry_hash_bits = 6})
+                    .ok());
+    EXPECT_TRUE(vfs.mount(files).ok());
     flusher.init(sim.machine(), cache, base, observer);
     flusher.add(buffers);
   }
@@ -32,12 +36,14 @@ struct FlushBed : BufferBed {
   void dirty(u64 first, u64 count) {
     for (u64 block = first; block < first + count; ++block) fill(block, 1);
   }
-  StoreInode& file(const char* name, u64 pages) {
-    StoreInode& inode = *files.create(name, 0, pages).value();
+  Inode& file(const char* name, u64 pages) {
+    NewInode made;
+    made.capacity_pages = pages;
+    Inode& inode = *vfs.create(vfs.root(), Name::of(name), made).value();
     const std::string text(pages * kPageSize, 'f');
     u64 done = 0;
     EXPECT_TRUE(
-        files.write(inode, 0, reinterpret_cast<const u8*>(text.data()), text.size(), &done).ok());
+        vfs.write(inode, 0, reinterpret_cast<const u8*>(text.data()), text.size(), &done).ok());
     return inode;
   }
   // The daemons get the CPU whenever they want it.
@@ -57,6 +63,7 @@ struct FlushBed : BufferBed {
 
   FixedBase base;
   FileStore files;
+  Vfs vfs;
   Flusher flusher;
 };
 
@@ -145,9 +152,9 @@ TEST(FlusherTest, bdflush_runs_when_the_policy_wants_clean_pages) {
 
 TEST(FlusherTest, pages_of_files_are_written_after_30_seconds_too) {
   FlushBed bed;
-  StoreInode& early = bed.file("early", 20);
+  Inode& early = bed.file("early", 20);
   bed.pass(7 * kSecond);
-  StoreInode& late = bed.file("late", 20);
+  Inode& late = bed.file("late", 20);
   bed.pass(22 * kSecond);
   EXPECT_EQ(bed.written(), 0U);
   bed.pass(7 * kSecond);
@@ -164,7 +171,7 @@ TEST(FlusherTest, what_has_been_dirty_for_longest_is_written_first_whatever_it_i
     bed.base.pages = 200;  // 60
     if (blocks_first) bed.dirty(0, 50);
     bed.sim.advance(kSecond);
-    StoreInode& file = bed.file("file", 50);
+    Inode& file = bed.file("file", 50);
     bed.sim.advance(kSecond);
     if (!blocks_first) bed.dirty(0, 50);
     EXPECT_TRUE(bed.flusher.balance_dirty().ok());

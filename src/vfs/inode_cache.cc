@@ -43,7 +43,9 @@ Status InodeCache::init(Machine& machine, PageCache& pages, PageAllocator& alloc
   pages_ = &pages;
   allocator_ = &allocator;
   observer_ = &observer;
-  SPW_TRY(objects_.init(pages.slabs(), KmemCacheConfig::core("inode_cache", sizeof(Inode))));
+  KmemCacheConfig objects = KmemCacheConfig::core("inode_cache", sizeof(Inode));
+  objects.several = true;  // one for each Vfs
+  SPW_TRY(objects_.init(pages.slabs(), objects));
   const u64 buckets = u64{1} << hash_bits;
   hash_ = static_cast<Inode**>(machine.boot.alloc(buckets * sizeof(Inode*), 64));
   if (hash_ == nullptr) return Error::no_memory;

@@ -1,4 +1,4 @@
-// VfsBed: a Vfs over a file system in memory, on the floor of FileBed's machine and reclaimer.
+// VfsBed: a Vfs over a file system in memory, on the floor of EvictingBed.
 #pragma once
 
 #include <set>
@@ -27,9 +27,9 @@ struct Listing final : DirectorySink {
   std::vector<u64> numbers;
 };
 
-struct VfsBed : FileBed {
+struct VfsBed : EvictingBed {
   explicit VfsBed(u64 frame_count = 4096, MemFsLimits limits = {})
-      : FileBed(config_of(frame_count, 64)) {
+      : EvictingBed(config_of(frame_count, 64)) {
     EXPECT_TRUE(mem.init(sim.machine(), cache, frames, limits).ok());
     EXPECT_TRUE(vfs.init(sim.machine(), cache, allocator, frames, observer,
                          {.inode_hash_bits = 6, .dentry_hash_bits = 6})

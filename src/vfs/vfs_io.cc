@@ -171,8 +171,9 @@ Result<u64> Vfs::write(Inode& inode, u64 offset, const u8* data, u64 bytes, u64*
   SPW_TRY(usable_file(inode));
   if (bytes == 0) return u64{0};
   if (fs_->read_only()) return Error::read_only;
-  if (offset >= kSizeMax) return Error::file_too_big;
-  bytes = std::min(bytes, kSizeMax - offset);
+  const u64 limit = std::min(kSizeMax, fs_->size_max(inode));
+  if (offset >= limit) return limit < kSizeMax ? Error::no_space : Error::file_too_big;
+  bytes = std::min(bytes, limit - offset);
   if (offset + bytes > inode.mapping.size_bytes) {
     const Status finished = finish_truncate(inode);
     if (!finished.ok()) return ended(finished.error(), *done);
@@ -229,7 +230,7 @@ Status Vfs::cut(Inode& inode, u64 bytes) {
 Status Vfs::set_size(Inode& inode, u64 bytes) {
   const WalkScope walk(observer_->walk, "vmtruncate", "to {a} bytes", bytes);
   SPW_TRY(usable_file(inode));
-  if (bytes > kSizeMax) return Error::file_too_big;
+  if (bytes > std::min(kSizeMax, fs_->size_max(inode))) return Error::file_too_big;
   if (fs_->read_only()) return Error::read_only;
   if (bytes > inode.mapping.size_bytes) {
     SPW_TRY(finish_truncate(inode));

@@ -55,19 +55,22 @@ std::string describe(const std::vector<Seen>& list, u64 i) {
 
 // The object's number in the kernel's views, from whichever view shows it; 0 if none does.
 u32 Driver::mapping_id_of(const Object& object) const {
-  if (object.mapping_id != 0) return object.mapping_id;
   if (object.kind == ObjectKind::file) {
-    if (object.number >= kFilesMax || world_.files[object.number].get() != &object) return 0;
+    const bool linked = object.number < kFilesMax && world_.files[object.number].get() == &object;
     FileView files[64];
     const u32 count = std::min<u32>(kernel_->files(files, 64), 64);
     const std::string name = "f" + std::to_string(object.number);
-    u32 id = 0;
     for (u32 i = 0; i < count; ++i) {
-      // An unlinked file may have had the same name; the newest one has it now.
-      if (name == files[i].name && files[i].mapping > id) id = files[i].mapping;
+      const FileView& v = files[i];
+      // An unlinked file may have had the same name.
+      if (object.inode_number == 0 && linked && v.linked && name == v.name) {
+        object.inode_number = v.number;
+      }
+      if (object.inode_number != 0 && object.inode_number == v.number) return v.mapping;
     }
-    return id;
+    return 0;
   }
+  if (object.mapping_id != 0) return object.mapping_id;
   ShmView segments[64];
   const u32 count = std::min<u32>(kernel_->segments(segments, 64), 64);
   for (u32 i = 0; i < count; ++i) {
@@ -154,9 +157,9 @@ void Driver::check_views() {
     if (world_.files[i] == nullptr) continue;
     FileView views[64];
     const u32 n = std::min<u32>(kernel_->files(views, 64), 64);
-    const u32 id = mapping_id_of(*world_.files[i]);
-    const auto* v =
-        std::find_if(views, views + n, [&](const FileView& x) { return x.mapping == id; });
+    const std::string name = "f" + std::to_string(i);
+    const auto* v = std::find_if(views, views + n,
+                                 [&](const FileView& x) { return x.linked && name == x.name; });
     if (v == views + n) fail("files: one is missing");
     if (v->size_bytes != world_.files[i]->size_bytes) fail("files: a wrong size");
   }

@@ -42,7 +42,8 @@ struct Object {
   u64 size_bytes = 0;
   std::map<u64, BytesPtr> pages;  // null or absent: zeros
   u64 committed = 0;              // pages
-  u32 mapping_id = 0;             // in the kernel's views, once seen
+  u32 mapping_id = 0;             // of a segment in the kernel's views, once seen
+  mutable u64 inode_number = 0;   // of a file, once seen; its mapping changes as its inode comes
   // Files.
   u64 capacity_pages = 0;
   u32 writers = 0;  // descriptors that may write

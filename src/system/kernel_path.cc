@@ -1,0 +1,138 @@
+// Calls on names, by path from the root directory.
+#include <cstring>
+
+#include "system/kernel_impl.h"
+
+namespace spillway {
+
+// Calls with the directory and the last name of a path. `strict`: a name that cannot be made or
+// taken away ("." or "..") is the file system's to refuse; a '/' behind it needs a directory.
+template <class Call>
+Result<u64> KernelImpl::at_path(Pid pid, const char* path, bool directory, Call call) {
+  SPW_TRY_ASSIGN(task, live(pid));
+  (void)task;
+  Vfs& vfs = sys.vfs;
+  if (!vfs.mounted()) return Error::no_entry;
+  SPW_TRY_ASSIGN(end, vfs.walk_parent(vfs.root_dentry(), path));
+  const Status done =
+      end.slash && !directory ? Status(Error::not_directory) : call(*end.parent->inode, end.last);
+  vfs.put(*end.parent);
+  if (!done.ok()) return done.error();
+  return u64{0};
+}
+
+// The directories on the way to a file that is made to set a stage.
+Status KernelImpl::make_parents(const char* path) {
+  Vfs& vfs = sys.vfs;
+  char part[Vfs::kPathMax];
+  if (std::strlen(path) >= sizeof part) return Error::name_too_long;
+  for (u32 i = 1; path[0] != 0 && path[i] != 0; ++i) {
+    if (path[i] != '/' || path[i - 1] == '/') continue;
+    std::memcpy(part, path, i);
+    part[i] = 0;
+    SPW_TRY_ASSIGN(end, vfs.walk_parent(vfs.root_dentry(), part));
+    NewInode directory;
+    directory.mode = kModeDirectory | 0755;
+    directory.now = vfs.now();
+    const Result<Inode*> made = vfs.create(*end.parent->inode, end.last, directory);
+    vfs.put(*end.parent);
+    if (made.ok()) {
+      vfs.put(*made.value());
+    } else if (made.error() != Error::exists) {
+      return made.error();
+    }
+  }
+  return kOk;
+}
+
+Result<u64> Kernel::unlink(Pid pid, const char* path) {
+  return impl_.at_path(pid, path, false, [&](Inode& directory, Name name) {
+    return impl_.sys.vfs.unlink(directory, name);
+  });
+}
+
+Result<u64> Kernel::mkdir(Pid pid, const char* path) {
+  return impl_.at_path(pid, path, true, [&](Inode& directory, Name name) -> Status {
+    NewInode made;
+    made.mode = kModeDirectory | 0755;
+    made.now = impl_.sys.vfs.now();
+    SPW_TRY_ASSIGN(inode, impl_.sys.vfs.create(directory, name, made));
+    impl_.sys.vfs.put(*inode);
+    return kOk;
+  });
+}
+
+Result<u64> Kernel::rmdir(Pid pid, const char* path) {
+  return impl_.at_path(pid, path, true, [&](Inode& directory, Name name) {
+    return impl_.sys.vfs.rmdir(directory, name);
+  });
+}
+
+Result<u64> Kernel::symlink(Pid pid, const char* target, const char* path) {
+  return impl_.at_path(pid, path, false, [&](Inode& directory, Name name) -> Status {
+    NewInode made;
+    made.now = impl_.sys.vfs.now();
+    SPW_TRY_ASSIGN(inode, impl_.sys.vfs.symlink(directory, name, Name::of(target), made));
+    impl_.sys.vfs.put(*inode);
+    return kOk;
+  });
+}
+
+Result<u64> Kernel::link(Pid pid, const char* old_path, const char* path) {
+  Vfs& vfs = impl_.sys.vfs;
+  if (!vfs.mounted()) return Error::no_entry;
+  SPW_TRY_ASSIGN(target, vfs.walk_dentry(vfs.root_dentry(), old_path, false));
+  const Result<u64> done = impl_.at_path(pid, path, false, [&](Inode& directory, Name name) {
+    return vfs.link(directory, name, *target->inode);
+  });
+  vfs.put(*target);
+  return done;
+}
+
+Result<u64> Kernel::rename(Pid pid, const char* old_path, const char* path) {
+  Vfs& vfs = impl_.sys.vfs;
+  if (!vfs.mounted()) return Error::no_entry;
+  SPW_TRY_ASSIGN(from, vfs.walk_parent(vfs.root_dentry(), old_path));
+  // The next walk may use the buffer in which the name lies.
+  char name[Name::kMax];
+  if (from.last.length > sizeof name) {
+    vfs.put(*from.parent);
+    return Error::name_too_long;
+  }
+  std::memcpy(name, from.last.text, from.last.length);
+  from.last.text = name;
+  const Result<u64> done = impl_.at_path(pid, path, true, [&](Inode& directory, Name to) {
+    return vfs.rename(*from.parent->inode, from.last, directory, to, false);
+  });
+  vfs.put(*from.parent);
+  return done;
+}
+
+Result<u64> Kernel::stat(Pid pid, const char* path, StatView* out) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  (void)task;
+  Vfs& vfs = impl_.sys.vfs;
+  if (!vfs.mounted()) return Error::no_entry;
+  SPW_TRY_ASSIGN(dentry, vfs.walk_dentry(vfs.root_dentry(), path, true));
+  const Inode& inode = *dentry->inode;
+  *out = {.number = inode.number,
+          .mode = inode.attr.mode,
+          .nlink = inode.attr.nlink,
+          .size_bytes = inode.mapping.size_bytes};
+  vfs.put(*dentry);
+  return u64{0};
+}
+
+Result<u64> Kernel::readdir(Pid pid, const char* path, u64 position, DirectorySink& sink) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  (void)task;
+  Vfs& vfs = impl_.sys.vfs;
+  if (!vfs.mounted()) return Error::no_entry;
+  SPW_TRY_ASSIGN(dentry, vfs.walk_dentry(vfs.root_dentry(), path, true));
+  const Status read = vfs.read_directory(*dentry->inode, position, sink);
+  vfs.put(*dentry);
+  if (!read.ok()) return read.error();
+  return u64{0};
+}
+
+}  // namespace spillway
