@@ -240,12 +240,12 @@ FileSystemStats FileStore::stats() {
 }
 
 bool FileStore::validate() const {
+  if (device_ == nullptr) return in_flight_ == 0;
   u32 free = 0;
   for (const FileRequest* r = free_requests_; r != nullptr; r = r->next_free) {
     if (++free > kRequestsMax) return false;
   }
   if (free + in_flight_ != kRequestsMax) return false;
-  if (device_ == nullptr) return in_flight_ == 0;
   const u64 blocks = device_->size().v;
   u64 within = 0;
   u32 used = 0;
