@@ -5,6 +5,7 @@
 #include "system/kernel.h"
 #include "system/system_impl.h"
 #include "vfs/buffer_cache.h"
+#include "vfs/mem_fs.h"
 
 namespace spillway {
 
@@ -60,6 +61,11 @@ struct ObjectSlot {
   char name[20] = {};
   alignas(KmemCache) unsigned char memory[sizeof(KmemCache)];
   u64 ctors = 0;
+};
+
+struct KernelTree {
+  MemFs fs;
+  Vfs vfs;
 };
 
 // What is known of a space beside its areas.
@@ -145,6 +151,7 @@ class KernelImpl {
   // kernel_blocks.cc, kernel_objects.cc
   Result<BufferCache*> disk(u32 device);
   Result<KmemCache*> object_cache(u64 number);
+  Result<Vfs*> tree_vfs();
 
   // kernel_swap.cc
   Status empty_area(u32 area);
@@ -167,6 +174,7 @@ class KernelImpl {
   // kernel_blocks.cc, kernel_objects.cc
   BufferCache* disks[Machine::kBlockDevicesMax] = {};
   ObjectSlot objects[Kernel::kObjectCachesMax];
+  KernelTree* tree = nullptr;  // kernel_tree.cc
   Kernel kernel;
 };
 

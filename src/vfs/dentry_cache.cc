@@ -135,6 +135,7 @@ void DentryCache::add(Dentry& dentry) {
 void DentryCache::instantiate(Dentry& dentry, Inode& inode) { link_alias(dentry, inode); }
 
 Dentry* DentryCache::lookup(Dentry& parent, Name name) {
+  const WalkScope walk(observer_->walk, "d_lookup");
   const u32 hash = hash_of(&parent, name);
   for (Dentry* d = *bucket(hash); d != nullptr; d = d->hash_next) {
     if (d->hash != hash || d->parent != &parent || !(d->name() == name)) continue;
@@ -269,6 +270,7 @@ void DentryCache::prune_below(Dentry& dentry) {
 }
 
 u64 DentryCache::prune(u64 n) {
+  const WalkScope walk(observer_->walk, "prune_dcache", "{a} of {b} unused", n, unused_count_);
   u64 freed = 0;
   for (; n != 0 && unused_tail_ != nullptr; --n) {
     Dentry& dentry = *unused_tail_;

@@ -309,6 +309,8 @@ u32 InodeCache::write_back(u32 max, u64 now_ns, bool all) {
 
 u64 InodeCache::prune(u64 n) {
   if (n == 0 || !allocator_->may_enter_fs()) return 0;
+  const WalkScope walk(observer_->walk, "prune_icache", "{a} of {b} unused, {c} dirty", n,
+                       unused_.count, dirty_.count);
   (void)write_back(kScanWriteMax, machine_->clock.now_ns(), true);
   u64 freed = 0;
   if (n > unused_.count) n = unused_.count;

@@ -263,6 +263,17 @@ class Checker {
         check_disk(s.operands[0]);
         check_bounds(operand(s, "count"), "count", 1, 65536);
         break;
+      case Verb::make:
+      case Verb::lookup:
+      case Verb::chmod:
+      case Verb::remove:
+      case Verb::prune:
+        if (seen_.count(Verb::tree) == 0) report(s.at, "there is no tree", "make one with: tree");
+        if (s.verb != Verb::prune) {
+          check_bounds(operand(s, "count"), "count", 1, 65536);
+          check_bounds(operand(s, "first"), "first", 0, 1'000'000);
+        }
+        break;
       case Verb::sync: check_disk(s.operands[0]); break;
       case Verb::kcache: check_new_cache(s); break;
       case Verb::kalloc:

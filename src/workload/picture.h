@@ -45,6 +45,7 @@ struct Picture {
   std::vector<ShmView> segments;
   std::vector<std::pair<std::string, DiskView>> disks;
   std::vector<SlabView> slabs;  // caches of the scenario, and that of buffer heads
+  VfsStats tree{};              // all 0: there is none
   MemInfo memory{};
   Counters counters{};
   std::vector<std::pair<std::string, DeviceCounts>> devices;
@@ -82,11 +83,12 @@ enum class FactGroup : u8 {
   segments,
   disks,
   slabs,
+  tree,
   memory,
   devices,
   counters,
 };
-inline constexpr u32 kFactGroupCount = 14;
+inline constexpr u32 kFactGroupCount = 15;
 const char* name_of(FactGroup group);
 
 struct Field {

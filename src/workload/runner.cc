@@ -186,6 +186,12 @@ bool Runner::operation(const Statement& s) {
     case Verb::kshrink:
     case Verb::kdestroy:
     case Verb::kreap: good = do_slab(s); break;
+    case Verb::tree:
+    case Verb::make:
+    case Verb::lookup:
+    case Verb::chmod:
+    case Verb::remove:
+    case Verb::prune: good = do_tree(s); break;
     case Verb::vmalloc:
     case Verb::vfree:
     case Verb::vpurge: good = do_vmalloc(s); break;

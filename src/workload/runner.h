@@ -200,6 +200,7 @@ class Runner {
   // runner_kernel.cc
   bool do_disk(const Statement& s);
   bool do_slab(const Statement& s);
+  bool do_tree(const Statement& s);
   bool do_vmalloc(const Statement& s);
   bool do_vaccess(const Statement& s);
   bool do_pass(const Statement& s);

@@ -83,6 +83,8 @@ Runner::Answer Runner::ask(const Statement& s) {
     case Quantity::frame:
     case Quantity::slot:
     case Quantity::same_frame: return ask_page(s);
+    case Quantity::dentries:
+    case Quantity::inodes:
     case Quantity::vmalloc_info:
     case Quantity::free_blocks:
     case Quantity::disk_info:

@@ -277,6 +277,8 @@ constexpr Mistake kMistakes[] = {
     {"swap 8\nbread swap0 0", "3:7: 'swap0' is no disk; make one with: disk"},
     {"swap 8\nexpect block swap0 0 dirty = yes", "3:14: 'swap0' is no disk"},
     {"disk 8\nbdirty disk0 0 1 count=0", "3:24: count is out of range"},
+    {"lookup \"/a\"", "2:1: there is no tree; make one with: tree"},
+    {"vread \"a\" 0", "2:7: there is no area \"a\"; make one with: vmalloc"},
     {"bdflush nfract=101", "2:16: nfract is out of range; wanted: 0 to 100"},
     {"kalloc \"x\"", "2:8: there is no cache \"x\"; make one with: kcache"},
     {"kcache \"x\" 4", "2:12: objects of that size are not possible; wanted: 8 to 32p"},

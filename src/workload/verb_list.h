@@ -102,6 +102,16 @@
   X(bforget, "DEVICE NUMBER [count=NUMBER] [fails=ERROR]", "what is in the blocks is nobody's") \
   X(sync, "DEVICE [fails=ERROR]", "writes all dirty blocks of a disk")
 
+#define SPW_VERBS_TREE(X)                                                                        \
+  X(tree, "", "an empty tree of names in memory, behind caches of dentries and inodes")          \
+  X(make, "TEXT {file|directory} [first=NUMBER] [count=NUMBER] [fails=ERROR]",                   \
+    "makes files or directories; a % in the path counts")                                        \
+  X(lookup, "TEXT [first=NUMBER] [count=NUMBER] [fails=ERROR]", "walks a path, as stat(2) does") \
+  X(chmod, "TEXT NUMBER [first=NUMBER] [count=NUMBER] [fails=ERROR]",                            \
+    "changes permissions: the inode becomes dirty")                                              \
+  X(remove, "TEXT [directory] [first=NUMBER] [count=NUMBER] [fails=ERROR]", "unlink or rmdir")   \
+  X(prune, "{dentries|inodes} NUMBER", "prune_dcache or prune_icache with this goal")
+
 #define SPW_VERBS_SLAB(X)                                                                        \
   X(kcache, "TEXT SIZE [ctor] [fails=ERROR]", "kmem_cache_create: a cache of such objects")      \
   X(kalloc, "TEXT [count=NUMBER] [fails=ERROR]", "kmem_cache_alloc: so many objects of it")      \
@@ -145,6 +155,7 @@
   SPW_VERBS_ACCESS(X)  \
   SPW_VERBS_CALL(X)    \
   SPW_VERBS_BLOCK(X)   \
+  SPW_VERBS_TREE(X)    \
   SPW_VERBS_SLAB(X)    \
   SPW_VERBS_MACHINE(X) \
   SPW_VERBS_CONTROL(X)
@@ -203,6 +214,10 @@
   X(block, "DEVICE NUMBER {cached?|dirty?}", "of a block of a disk")                           \
   X(slab, "TEXT {active|total|slabs|empty|per_slab|pages|frames|grown|reaped}",                \
     "of an object cache, as slabinfo has it; pages of one slab, frames of all")                \
+  X(dentries, "{total|unused|negative|hits|misses|pruned}",                                    \
+    "of the dentry cache; hits, misses and pruned since boot")                                 \
+  X(inodes, "{total|unused|dirty|hits|misses|pruned|written}",                                 \
+    "of the inode cache; the last four since boot")                                            \
   X(vmalloc_info, "{areas|pages|lazy_areas|lazy_pages}",                                       \
     "areas of vmalloc and their pages; lazy: given back and still mapped")                     \
   X(free_blocks, "NUMBER", "free blocks of 2 to this power frames, as buddyinfo has them")     \
