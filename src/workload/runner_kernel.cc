@@ -282,19 +282,26 @@ Runner::Answer Runner::ask_kernel(const Statement& s) {
     std::vector<SlabView> views(256);
     const u32 count = std::min(kernel_->slabs(views.data(), 256), 256U);
     const std::string& what = s.subject[1].text;
+    // Several caches may have one name, for instance those of two trees.
+    u64 sum = 0;
+    bool found = false;
     for (u32 i = 0; i < count; ++i) {
       const SlabView& v = views[i];
       if (s.subject[0].text != v.name) continue;
-      return number(what == "active"     ? v.objects_active
-                    : what == "total"    ? v.objects_total
-                    : what == "slabs"    ? v.slabs_total
-                    : what == "empty"    ? v.slabs_total - v.slabs_active
-                    : what == "per_slab" ? v.objects_per_slab
-                    : what == "pages"    ? v.pages_per_slab
-                    : what == "frames"   ? v.frames
-                    : what == "grown"    ? v.grown
-                                         : v.reaped);
+      const bool of_each = what == "per_slab" || what == "pages";
+      if (found && of_each) continue;
+      found = true;
+      sum += (what == "active"     ? v.objects_active
+              : what == "total"    ? v.objects_total
+              : what == "slabs"    ? v.slabs_total
+              : what == "empty"    ? v.slabs_total - v.slabs_active
+              : what == "per_slab" ? v.objects_per_slab
+              : what == "pages"    ? v.pages_per_slab
+              : what == "frames"   ? v.frames
+              : what == "grown"    ? v.grown
+                                   : v.reaped);
     }
+    if (found) return number(sum);
     (void)unmet(s, "a cache", "there is none of this name");
     return {};
   }
