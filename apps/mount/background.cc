@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "cli/exit_codes.h"
@@ -75,6 +76,31 @@ void Background::ready() {
   (void)!::write(pipe_, &good, 1);
   ::close(pipe_);
   pipe_ = -1;
+}
+
+Unmounter::Unmounter(const std::string& mountpoint) {
+  if (::geteuid() == 0) return;
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return;  // then the user unmounts
+  const pid_t helper = ::fork();
+  if (helper == 0) {
+    (void)::setsid();
+    // What asks the server to end does not mean us.
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) (void)::signal(signal, SIG_IGN);
+    (void)::dup2(ends[0], 0);
+    (void)::close_range(1, ~0U, 0);
+    char byte = 0;
+    while (::read(0, &byte, 1) < 0 && errno == EINTR) {
+    }
+    ::execlp("fusermount3", "fusermount3", "-u", "-q", "-z", "--", mountpoint.c_str(), nullptr);
+    ::_exit(kExitFailure);
+  }
+  ::close(ends[0]);
+  pipe_ = ends[1];
+}
+
+Unmounter::~Unmounter() {
+  if (pipe_ >= 0) ::close(pipe_);
 }
 
 void Background::failed(const std::string& line, int code) {

@@ -29,4 +29,17 @@ class Background {
   int pipe_ = -1;
 };
 
+// Unmounts when this process has ended, however it ended: only root may do that itself, and the
+// sandbox does not let fusermount3 be started. A helper process that waits for our end does it.
+class Unmounter {
+ public:
+  explicit Unmounter(const std::string& mountpoint);
+  ~Unmounter();
+  Unmounter(const Unmounter&) = delete;
+  Unmounter& operator=(const Unmounter&) = delete;
+
+ private:
+  int pipe_ = -1;  // its end tells the helper
+};
+
 }  // namespace spillway

@@ -63,6 +63,7 @@ int serve(const MountOptions& options, const EngineConfig& config, const std::st
                     config.source, FuseServer::kStatsDirectoryName));
   }
   server.mount();
+  const Unmounter unmounter(mountpoint);
   if (options.verbose && background.in_background()) say(fmt::format("{}: mounted", mountpoint));
   background.detach(options.stats);
   enter_sandbox(config.kind, ::geteuid() == 0);

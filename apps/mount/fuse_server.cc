@@ -67,8 +67,6 @@ void FuseServer::mount() {
   }
   if (config_.allow_other) options += ",allow_other";
   if (config_.read_only) options += ",ro";
-  // An ordinary user's mount ends by fusermount3, which must be there before we may start nothing.
-  if (::geteuid() != 0) options += ",auto_unmount";
   std::string program = "spillway";
   std::string flag = "-o";
   char* words[] = {program.data(), flag.data(), options.data(), nullptr};
