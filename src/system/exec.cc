@@ -5,6 +5,7 @@
 // the stack without a copy. The page in which a segment's file contents end and its zeros begin is
 // prepared the same way.
 #include "system/elf_image.h"
+#include "system/exec_strings.h"
 #include "system/kernel_impl.h"
 
 namespace spillway {
@@ -13,7 +14,6 @@ namespace {
 constexpr u32 kArgPagesMax = 32;       // MAX_ARG_PAGES: 128 KiB
 constexpr u64 kDynBase = 0x0804'8000;  // where relocatable programs go, classic layout
 constexpr u64 kDynBaseModern = 0x5555'5555'4000;
-constexpr u32 kArgsMax = 1024;
 constexpr u32 kTailsMax = ElfImage::kSegmentsMax;
 // An image needs a read for its headers and one for each tail, and each may have to wait for a
 // frame first. With so little memory that one read pushes out what the other has brought, the call
@@ -63,29 +63,34 @@ class ArgumentWriter {
   u64 at() const { return at_; }
   void align(u64 to) { at_ &= ~(to - 1); }
 
-  // too_big: beyond MAX_ARG_PAGES; no_memory or wait: no frame.
-  Status push(const void* data, u64 bytes) {
-    if (bytes > at_ - (top_ - u64{kArgPagesMax} * kPageSize)) return Error::too_big;
-    const u8* from = static_cast<const u8*>(data);
+  // Bytes left of MAX_ARG_PAGES.
+  u64 room() const { return at_ - (top_ - u64{kArgPagesMax} * kPageSize); }
+
+  // `fill(from, out, n)` writes bytes [from, from+n) of what is pushed. too_big: beyond
+  // MAX_ARG_PAGES; no_memory or wait: no frame; else what `fill` says.
+  template <class Fill>
+  Status push(u64 bytes, Fill fill) {
+    if (bytes > room()) return Error::too_big;
     at_ -= bytes;
     for (u64 done = 0; done < bytes;) {
       const u64 address = at_ + done;
       const u32 page = kArgPagesMax - 1 - static_cast<u32>((top_ - 1 - address) >> kPageShift);
       if (!pages_.args[page].valid()) SPW_TRY(pages_.take(&pages_.args[page]));
       const u64 offset = address & kPageMask;
-      const u64 room = kPageSize - offset;
-      const u64 n = bytes - done < room ? bytes - done : room;
-      __builtin_memcpy(sys_.machine.frames.bytes(pages_.args[page]) + offset, from + done, n);
+      const u64 left = kPageSize - offset;
+      const u64 n = bytes - done < left ? bytes - done : left;
+      SPW_TRY(fill(done, sys_.machine.frames.bytes(pages_.args[page]) + offset, n));
       done += n;
     }
     return kOk;
   }
-  Status push_word(u64 value) { return push(&value, sizeof(value)); }
-  Status push_string(const char* text, u64* address) {
-    SPW_TRY(push(text, __builtin_strlen(text) + 1));
-    *address = at_;
-    return kOk;
+  Status push_bytes(const void* data, u64 bytes) {
+    return push(bytes, [data](u64 from, u8* out, u64 n) {
+      __builtin_memcpy(out, static_cast<const u8*>(data) + from, n);
+      return Status(kOk);
+    });
   }
+  Status push_word(u64 value) { return push_bytes(&value, sizeof(value)); }
 
  private:
   SystemImpl& sys_;
@@ -94,20 +99,27 @@ class ArgumentWriter {
   u64 at_;
 };
 
-u32 count_of(const char* const* list) {
-  u32 n = 0;
-  while (list != nullptr && list[n] != nullptr && n <= kArgsMax) ++n;
-  return n;
+// Of one list, the last string first, so that they lie in order; where each lies goes to
+// `addresses`.
+Status push_strings(ArgumentWriter& out, ExecStrings& strings, ExecList list, u32 count,
+                    u64* addresses) {
+  for (u32 i = count; i > 0; --i) {
+    SPW_TRY_ASSIGN(bytes, strings.length(list, i - 1, out.room()));
+    SPW_TRY(out.push(bytes, [&](u64 from, u8* to, u64 n) {
+      return strings.copy(list, i - 1, from, to, n);
+    }));
+    addresses[i - 1] = out.at();
+  }
+  return kOk;
 }
 
 // Strings first, then the tables that name them, as the ABI wants it: argc, argv, 0, envp, 0, end
 // of the auxiliary vector. `addresses` has room for argc + envc.
-Status write_arguments(ArgumentWriter& out, const char* path, const char* const* argv, u32 argc,
-                       const char* const* envp, u32 envc, u64* addresses) {
-  u64 name;
-  SPW_TRY(out.push_string(path, &name));
-  for (u32 i = envc; i > 0; --i) SPW_TRY(out.push_string(envp[i - 1], &addresses[argc + i - 1]));
-  for (u32 i = argc; i > 0; --i) SPW_TRY(out.push_string(argv[i - 1], &addresses[i - 1]));
+Status write_arguments(ArgumentWriter& out, const char* path, ExecStrings& strings, u32 argc,
+                       u32 envc, u64* addresses) {
+  SPW_TRY(out.push_bytes(path, __builtin_strlen(path) + 1));
+  SPW_TRY(push_strings(out, strings, ExecList::environment, envc, addresses + argc));
+  SPW_TRY(push_strings(out, strings, ExecList::arguments, argc, addresses));
   out.align(16);
   // argc must be 16-byte aligned: an odd number of words below gets one more.
   if ((argc + envc + 5) % 2 != 0) SPW_TRY(out.push_word(0));
@@ -139,7 +151,7 @@ class Exec {
         inode_(*dentry.inode),
         pages_(kernel.sys) {}
 
-  Result<u64> run(const char* path, const char* const* argv, const char* const* envp);
+  Result<u64> run(const char* path, ExecStrings& strings);
 
  private:
   Status read(u64 offset, u8* out, u64 bytes);
@@ -255,19 +267,18 @@ Status Exec::build(AddressSpace& space, u64 sp) {
   return kOk;
 }
 
-Result<u64> Exec::run(const char* path, const char* const* argv, const char* const* envp) {
+Result<u64> Exec::run(const char* path, ExecStrings& strings) {
   SPW_TRY(parse());
   // What is read from the file comes before the arguments: their frames may push it out again.
   SPW_TRY(prepare_tails());
-  const u32 argc = count_of(argv);
-  const u32 envc = count_of(envp);
-  if (argc > kArgsMax || envc > kArgsMax) return Error::too_big;
-  u64 addresses[2 * kArgsMax];
+  SPW_TRY_ASSIGN(argc, strings.count(ExecList::arguments));
+  SPW_TRY_ASSIGN(envc, strings.count(ExecList::environment));
+  u64 addresses[2 * ExecStrings::kMax];
   ArgumentWriter writer(sys_, pages_, kernel_.task_top());
   {
     const WalkScope walk(sys_.observer.walk, "copy_strings",
                          "{a} arguments, {b} in the environment", argc, envc);
-    const Status written = write_arguments(writer, path, argv, argc, envp, envc, addresses);
+    const Status written = write_arguments(writer, path, strings, argc, envc, addresses);
     if (!written.ok()) {
       sys_.observer.step("{a} pages were filled; all go back", pages_.args_taken());
       return written.error();
@@ -297,35 +308,44 @@ Result<u64> Exec::run(const char* path, const char* const* argv, const char* con
   return image_.entry + bias_;
 }
 
-Result<u64> KernelImpl::run_image(Task& task, const char* path, const char* const* argv,
-                                  const char* const* envp) {
+Result<u64> KernelImpl::run_image(Task& task, const char* path, ExecStrings& strings) {
   SPW_TRY_ASSIGN(dentry, open_path(path, kOpenRead));
   Result<u64> run = Error::text_busy;
   if (!dentry->inode->is_regular()) {
     run = Error::access;
   } else if (dentry->inode->writers <= 0) {
     Exec exec(*this, task, *dentry);
-    run = exec.run(path, argv, envp);
+    run = exec.run(path, strings);
   }
   sys.vfs.put(*dentry);
   return run;
 }
 
+Result<u64> KernelImpl::execve(Task& task, const char* path, ExecStrings& strings) {
+  const WalkScope walk(sys.observer.walk, "do_execve", "pid {a}", task.pid);
+  const Result<u64> run = run_image(task, path, strings);
+  if (!run.ok() && run.error() == Error::wait && ++task.exec_waits < kExecWaitsMax) {
+    return Error::wait;
+  }
+  task.exec_waits = 0;
+  if (!run.ok()) return run.error() == Error::wait ? Error::no_memory : run.error();
+  u32 i = 0;
+  for (; i + 1 < sizeof(task.name) && path[i] != 0; ++i) task.name[i] = path[i];
+  task.name[i] = 0;
+  return run.value();
+}
+
 Result<u64> Kernel::exec(Pid pid, const char* path, const char* const* argv,
                          const char* const* envp) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
-  const WalkScope walk(impl_.sys.observer.walk, "do_execve", "pid {a}", pid.v);
-  const Result<u64> run = impl_.run_image(*task, path, argv, envp);
-  if (!run.ok() && run.error() == Error::wait && ++task->exec_waits < kExecWaitsMax) {
-    return Error::wait;
-  }
-  task->exec_waits = 0;
-  if (!run.ok()) return run.error() == Error::wait ? Error::no_memory : run.error();
-  const u64 entry = run.value();
-  u32 i = 0;
-  for (; i + 1 < sizeof(task->name) && path[i] != 0; ++i) task->name[i] = path[i];
-  task->name[i] = 0;
-  return entry;
+  HostStrings strings(argv, envp);
+  return impl_.execve(*task, path, strings);
+}
+
+Result<u64> Kernel::execve(Pid pid, const char* path, VirtAddr argv, VirtAddr envp) {
+  SPW_TRY_ASSIGN(task, impl_.live(pid));
+  UserStrings strings(impl_.sys, impl_.space(*task), argv, envp);
+  return impl_.execve(*task, path, strings);
 }
 
 }  // namespace spillway

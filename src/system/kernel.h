@@ -89,6 +89,9 @@ class Kernel final : public FaultSink {
   // the point of no return errors leave the old image (no_entry, access, no_exec, too_big,
   // text_busy, no_memory, io); after it the process is killed. Returns the entry point.
   Result<u64> exec(Pid pid, const char* path, const char* const* argv, const char* const* envp);
+  // The same with lists of 64-bit addresses that lie in the process's own memory, as a program
+  // calls it; 0 = an empty list. fault: it could not read them.
+  Result<u64> execve(Pid pid, const char* path, VirtAddr argv, VirtAddr envp);
   // A child whose pages are shared copy-on-write. no_memory, again: nothing has changed.
   Result<Pid> fork(Pid pid);
   // A task that shares the parent's address space (CLONE_VM).

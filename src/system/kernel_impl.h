@@ -9,6 +9,8 @@
 
 namespace spillway {
 
+class ExecStrings;
+
 struct OpenFile {
   Dentry* dentry = nullptr;  // held
   Inode* inode = nullptr;    // the dentry's; null: the descriptor is free
@@ -145,8 +147,8 @@ class KernelImpl {
   Status make_parents(const char* path);
 
   // exec.cc
-  Result<u64> run_image(Task& task, const char* path, const char* const* argv,
-                        const char* const* envp);
+  Result<u64> run_image(Task& task, const char* path, ExecStrings& strings);
+  Result<u64> execve(Task& task, const char* path, ExecStrings& strings);
 
   // kernel_blocks.cc, kernel_objects.cc
   Result<BufferCache*> disk(u32 device);

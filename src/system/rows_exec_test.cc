@@ -375,6 +375,94 @@ TEST(RowsExec, without_a_frame_the_old_image_runs_on) {
   EXPECT_TRUE(succeeded);
 }
 
+// The lists and strings of an execve in the program's own memory: two pages, then a hole.
+struct UserArguments {
+  explicit UserArguments(ExecRow& row_in) : row(row_in), base(row.bed.map(row.pid, 3)) {
+    EXPECT_TRUE(row.bed.kernel().munmap(row.pid, base + 2 * kPage, kPage).ok());
+    text(0, "prog");
+    text(kPage - 3, "across pages");
+    text(2 * kPage - 5, "last");
+    words(64, {base, base + kPage - 3, base + 2 * kPage - 5, 0});
+    words(128, {base, 0});
+  }
+  void put(u64 at, const void* data, u64 bytes) {
+    std::vector<u8> copy(bytes);
+    std::memcpy(copy.data(), data, bytes);
+    EXPECT_EQ(row.bed.access(row.pid, base + at, copy.data(), static_cast<u32>(bytes),
+                             Access::write).signo,
+              Signal::none);
+  }
+  void text(u64 at, const char* string) {
+    const u64 bytes = std::strlen(string) + 1;
+    for (u64 i = 0; i < bytes; ++i) put(at + i, string + i, 1);
+  }
+  void words(u64 at, const std::vector<u64>& values) {
+    for (u64 i = 0; i < values.size(); ++i) put(at + 8 * i, &values[i], 8);
+  }
+  Result<u64> exec(u64 argv, u64 envp) {
+    return row.bed.wait_for(
+        [&] { return row.bed.kernel().execve(row.pid, "prog", VirtAddr(argv), VirtAddr(envp)); });
+  }
+  ExecRow& row;
+  u64 base;
+};
+
+TEST(RowsExec, row_64_arguments_come_from_the_programs_memory) {
+  ExecRow row;
+  row.install("prog", usual());
+  UserArguments user(row);
+  // They may be in swap.
+  row.bed.push_out(row.pid, user.base, 2);
+  ASSERT_TRUE(user.exec(user.base + 64, user.base + 128).ok());
+  const u64 sp = row.bed.kernel().stack_pointer(row.pid).v;
+  EXPECT_EQ(row.word(sp), 3U);
+  EXPECT_EQ(row.text(row.word(sp + 8)), "prog");
+  EXPECT_EQ(row.text(row.word(sp + 16)), "across pages");
+  EXPECT_EQ(row.text(row.word(sp + 24)), "last");
+  EXPECT_EQ(row.text(row.word(sp + 40)), "prog");
+  EXPECT_EQ(row.bed.quiet(), "");
+}
+
+TEST(RowsExec, row_64_a_bad_pointer_is_a_fault_and_the_old_image_runs_on) {
+  ExecRow row;
+  row.install("prog", usual());
+  UserArguments user(row);
+  const u64 hole = user.base + 2 * kPage;
+  const u64 none = row.bed.map(row.pid, 1);
+  ASSERT_TRUE(row.bed.kernel().mprotect(row.pid, none, kPage, 0).ok());
+  const u64 unended = user.base + 2 * kPage - 3;  // a string that runs into the hole
+  user.words(256, {user.base, hole, 0});
+  user.words(320, {user.base, none, 0});
+  user.words(384, {user.base, unended, 0});
+  user.words(448, {user.base, ~u64{0} - 2, 0});
+  user.put(2 * kPage - 3, "abc", 3);
+  const u64 free_before = row.bed.free_frames();
+  const std::string before = row.bed.state(row.pid);
+  struct Case {
+    u64 argv, envp;
+  };
+  for (const Case& c : std::vector<Case>{{hole, 0},
+                                         {none, 0},
+                                         {~u64{0} - 7, 0},
+                                         {user.base + 256, 0},
+                                         {user.base + 320, 0},
+                                         {user.base + 384, 0},
+                                         {user.base + 448, 0},
+                                         {user.base + 128, user.base + 256},
+                                         {user.base + 128, hole - 4},
+                                         {hole + (u64{1} << 46), 0}}) {
+    const Result<u64> result = user.exec(c.argv, c.envp);
+    ASSERT_FALSE(result.ok());
+    EXPECT_EQ(result.error(), Error::fault);
+    EXPECT_EQ(row.bed.state(row.pid), before);
+    EXPECT_STREQ(row.bed.task(row.pid).name, "old");
+    EXPECT_EQ(row.bed.quiet(), "");
+  }
+  // What is gone is in the page cache and its tree: the file's pages.
+  EXPECT_GE(row.bed.free_frames() + 8, free_before);
+  EXPECT_TRUE(user.exec(0, 0).ok()) << "no lists are empty lists";
+}
+
 TEST(RowsExec, a_real_program_of_this_machine) {
   // This test's own file, as a linker made it.
   KernelBedConfig config;
