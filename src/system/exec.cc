@@ -105,9 +105,8 @@ Status push_strings(ArgumentWriter& out, ExecStrings& strings, ExecList list, u3
                     u64* addresses) {
   for (u32 i = count; i > 0; --i) {
     SPW_TRY_ASSIGN(bytes, strings.length(list, i - 1, out.room()));
-    SPW_TRY(out.push(bytes, [&](u64 from, u8* to, u64 n) {
-      return strings.copy(list, i - 1, from, to, n);
-    }));
+    SPW_TRY(out.push(
+        bytes, [&](u64 from, u8* to, u64 n) { return strings.copy(list, i - 1, from, to, n); }));
     addresses[i - 1] = out.at();
   }
   return kOk;

@@ -388,9 +388,10 @@ struct UserArguments {
   void put(u64 at, const void* data, u64 bytes) {
     std::vector<u8> copy(bytes);
     std::memcpy(copy.data(), data, bytes);
-    EXPECT_EQ(row.bed.access(row.pid, base + at, copy.data(), static_cast<u32>(bytes),
-                             Access::write).signo,
-              Signal::none);
+    EXPECT_EQ(
+        row.bed.access(row.pid, base + at, copy.data(), static_cast<u32>(bytes), Access::write)
+            .signo,
+        Signal::none);
   }
   void text(u64 at, const char* string) {
     const u64 bytes = std::strlen(string) + 1;
