@@ -18,9 +18,22 @@ ExtFs::Request& ExtFs::take_request(Inode& inode, u32 index) {
 }
 
 void ExtFs::put_request(Request& request) {
+  request.total = 0;
   request.next_free = free_requests_;
   free_requests_ = &request;
   --in_flight_;
+}
+
+// Whether a transfer of ours in flight touches one of these pages of the device, and one of the two
+// writes: an image may give one block to several pages.
+bool ExtFs::collides(IoOp op, u64 block, u64 count) const {
+  if (in_flight_ == 0) return false;
+  for (const Request& r : requests_) {
+    const u64 left = r.total - r.at;  // page by page: the rest of it
+    const bool touches = r.total != 0 && r.io.block < block + count && block < r.io.block + left;
+    if (touches && (op == IoOp::write || r.io.op == IoOp::write)) return true;
+  }
+  return false;
 }
 
 void ExtFs::submit(Request& request, IoOp op, u64 block) {
@@ -65,6 +78,7 @@ Status ExtFs::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 cou
       physical[i] = r.kind == RunKind::written ? r.physical + (u64{index} + i - r.first) : kZeros;
     }
     const bool reads = physical[i] != kZeros && physical[i] != kBad;
+    if (reads && collides(IoOp::read, physical[i], 1)) return Error::wait;
     const bool continues = i != 0 && reads && physical[i] == physical[i - 1] + 1;
     if (reads && !continues) ++requests;
   }
@@ -168,10 +182,12 @@ WriteOutcome ExtFs::write_page(Mapping& mapping, Pfn pfn) {
   }
   const Result<Run> run = map(inode, first);
   if (!run.ok() || run.value().kind == RunKind::hole) return WriteOutcome::wait;
+  const u64 block = run.value().physical + (first - run.value().first);
+  if (collides(IoOp::write, block, 1)) return WriteOutcome::wait;
   Request& request = take_request(inode, index);
   request.frames[request.total++] = pfn;
   request.unwritten = run.value().kind == RunKind::unwritten;
-  submit(request, IoOp::write, run.value().physical + (first - run.value().first));
+  submit(request, IoOp::write, block);
   return WriteOutcome::started;
 }
 

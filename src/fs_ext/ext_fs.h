@@ -226,6 +226,7 @@ class ExtFs final : public FileSystem, public IoSink {
   Status write_blocks_of_page(Inode& inode, u32 index, Pfn pfn, u64 first, u64 count);
   Request& take_request(Inode& inode, u32 index);
   void put_request(Request& request);
+  bool collides(IoOp op, u64 block, u64 count) const;
   void submit(Request& request, IoOp op, u64 block);
   void page_was_read(Request& request, u32 i, Status status);
   void read_ended(Request& request, Status status);
