@@ -154,7 +154,7 @@ Result<Dentry*> DentryCache::obtain_alias(Inode& directory) {
     get(*directory.aliases);
     return directory.aliases;
   }
-  SPW_TRY_ASSIGN(dentry, make(Name{}));
+  SPW_TRY_ASSIGN(dentry, make(Name::of("")));
   dentry->set(DentryFlag::disconnected);
   inodes_->hold(directory);
   link_alias(*dentry, directory);
