@@ -50,6 +50,8 @@ Status Vfs::unmount() {
   inodes_.for_each([&](Inode& inode) {
     const Status dropped = cache_->truncate(inode.mapping, 0, nullptr, nullptr);
     SPW_ASSERT(dropped.ok());
+    // What the file system could not truncate (a damaged image) is not to keep its inode here.
+    inode.clear(InodeState::truncating);
   });
   while (inodes_.count_objects() != 0) (void)inodes_.prune(inodes_.count_objects());
   dentries_.shrink_slabs();
