@@ -45,16 +45,22 @@ class MountEngine {
   // Stores everything and says in the image that it is clean. Nobody calls run() any more.
   Status close();
 
+  // A device whose writes fail leaves pages dirty, and a call that needs their memory would wait
+  // for ever: it ends as io after so long.
+  static constexpr u64 kCallMaxNs = 20'000'000'000;
+
   // Repeats `call`, which returns a Status or Result, while it returns Error::wait.
   template <class Call>
   auto run(Call call) -> decltype(call()) {
     const std::lock_guard lock(mutex_);
+    const u64 begun = arena_->machine().clock.now_ns();
     for (u32 idle = 0; idle < ArenaMachine::kIdleRoundsMax;) {
       auto result = call();
       if (result.ok() || result.error() != Error::wait) {
         settle();
         return result;
       }
+      if (arena_->machine().clock.now_ns() - begun > kCallMaxNs) return Error::io;
       if (complete() != 0) {
         idle = 0;
       } else {
