@@ -241,6 +241,9 @@ bool Driver::shortage_is_possible() const {
     if (fired(static_cast<Failure>(f)) != 0) return true;
   }
   if (setup_.busy_one_in != 0 || sim_.mmu().any_pinned()) return true;
+  // Tables and kernel stacks fill memory: no page is left that could go.
+  const MemInfo m = kernel_->meminfo();
+  if (m.anon_pages + m.cached + m.swap_cached <= m.unevictable) return true;
   u64 locked = 0;
   for (const SpacePtr& s : world_.spaces()) locked += s->locked_vm();
   for (const ObjectPtr& o : world_.objects()) {
