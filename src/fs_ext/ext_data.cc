@@ -159,11 +159,15 @@ WriteOutcome ExtFs::write_page(Mapping& mapping, Pfn pfn) {
     const Status reserved = reserve_blocks(inode, index, 1);
     lacks = reserved.ok() ? Result<bool>(false) : Result<bool>(reserved.error());
   }
-  // Not for want of memory either is a page lost: it stays dirty and comes again.
+  // Not for want of memory either is a page lost: it stays dirty and comes again. But no I/O that
+  // could be waited for brings memory.
   const auto comes_again = [](const auto& result) {
     return !result.ok() && (result.error() == Error::wait || result.error() == Error::no_memory);
   };
-  if (comes_again(lacks)) return WriteOutcome::wait;
+  const auto later = [](Error error) {
+    return error == Error::wait ? WriteOutcome::wait : WriteOutcome::refused;
+  };
+  if (comes_again(lacks)) return later(lacks.error());
   if (!lacks.ok()) {
     ended_.push_back({pfn, lacks.error()});
     return WriteOutcome::started;
@@ -176,12 +180,17 @@ WriteOutcome ExtFs::write_page(Mapping& mapping, Pfn pfn) {
   const Call call(*this, ExtIo::Waits::no);
   if (!whole_pages()) {
     const Status status = write_blocks_of_page(inode, index, pfn, first, count);
-    if (comes_again(status)) return WriteOutcome::wait;
+    if (comes_again(status)) return later(status.error());
     ended_.push_back({pfn, status});
     return WriteOutcome::started;
   }
   const Result<Run> run = map(inode, first);
-  if (!run.ok() || run.value().kind == RunKind::hole) return WriteOutcome::wait;
+  if (comes_again(run)) return later(run.error());
+  if (!run.ok() || run.value().kind == RunKind::hole) {
+    // It was given a block and yet has none: the file's map makes no sense.
+    ended_.push_back({pfn, run.ok() ? Error::corrupt : run.error()});
+    return WriteOutcome::started;
+  }
   const u64 block = run.value().physical + (first - run.value().first);
   if (collides(IoOp::write, block, 1)) return WriteOutcome::wait;
   Request& request = take_request(inode, index);
@@ -197,7 +206,7 @@ Status ExtFs::write_blocks_of_page(Inode& inode, u32 index, Pfn pfn, u64 first, 
   SPW_ASSERT_EQ(first, u64{index} * blocks_per_page());
   for (u64 i = 0; i < count; ++i) {
     SPW_TRY_ASSIGN(run, map(inode, first + i));
-    if (run.kind == RunKind::hole) return Error::wait;
+    if (run.kind == RunKind::hole) return Error::corrupt;  // see write_page
     const u64 physical = run.physical + (first + i - run.first);
     SPW_TRY(status_of_ext(io_.write(physical * size, size, bytes + i * size)));
     if (run.kind == RunKind::unwritten) {

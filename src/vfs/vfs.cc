@@ -67,13 +67,13 @@ FileTime Vfs::now() const {
 
 Status Vfs::sync() {
   bool waits = false;
-  Status first = kOk;
+  // Told at the end, however often this call has to be repeated before.
   const auto note = [&](Status status) {
     if (status.ok()) return;
     if (status.error() == Error::wait) {
       waits = true;
-    } else if (first.ok()) {
-      first = status;
+    } else if (sync_error_.ok()) {
+      sync_error_ = status;
     }
   };
   (void)inodes_.finish_deleted();
@@ -84,7 +84,12 @@ Status Vfs::sync() {
     }
     Mapping& m = inode.mapping;
     if (m.nr_dirty == 0 && m.nr_writeback == 0 && !m.io_failed && !m.space_failed) return;
-    note(cache_->sync(m, 0, ~u32{0}));
+    // One that failed is not tried again by the same sync: two that fail would take turns in
+    // failing and being waited for, without end.
+    if (inode.sync_failed == sync_number_) return;
+    const Status status = cache_->sync(m, 0, ~u32{0});
+    if (!status.ok() && status.error() != Error::wait) inode.sync_failed = sync_number_;
+    note(status);
   });
   if (waits) return Error::wait;
   note(inodes_.write_all(*fs_));
@@ -93,7 +98,11 @@ Status Vfs::sync() {
     const PageAllocator::NoFs no_fs(*allocator_);
     note(fs_->sync());
   }
-  return waits ? Status(Error::wait) : first;
+  if (waits) return Error::wait;
+  const Status result = sync_error_;
+  sync_error_ = kOk;
+  ++sync_number_;
+  return result;
 }
 
 VfsStats Vfs::stats() const {

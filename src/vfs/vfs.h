@@ -166,6 +166,8 @@ class Vfs {
   const Observer* observer_ = nullptr;
   MappedPages* mapped_ = nullptr;
   FileSystem* fs_ = nullptr;
+  u32 sync_number_ = 1;
+  Status sync_error_ = kOk;  // of the sync at work
   VfsConfig config_;
   InodeCache inodes_;
   DentryCache dentries_;
