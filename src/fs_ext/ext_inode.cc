@@ -29,10 +29,9 @@ bool has_field(const ext2_inode_large& raw, u64 end_of_field) {
 #define SPW_HAS_FIELD(raw, field) \
   has_field(raw, offsetof(ext2_inode_large, field) + sizeof(ext2_inode_large::field))
 
-FileTime real_time() {
-  timespec now{};
-  (void)::clock_gettime(CLOCK_REALTIME, &now);
-  return {now.tv_sec, static_cast<u32>(now.tv_nsec)};
+// Seconds of the real time, which the library may have been told (E2FSPROGS_FAKE_TIME).
+u32 time_of_deletion(ext2_filsys fs) {
+  return static_cast<u32>(fs->now != 0 ? fs->now : ::time(nullptr));
 }
 
 u64 rdev_of(const ext2_inode_large& raw) {
@@ -149,7 +148,7 @@ void ExtFs::take_attributes(const Inode& inode, Raw& raw) {
   if (SPW_HAS_FIELD(raw, i_atime_extra)) raw.i_atime_extra = extra_of(a.atime);
   if (SPW_HAS_FIELD(raw, i_mtime_extra)) raw.i_mtime_extra = extra_of(a.mtime);
   if (SPW_HAS_FIELD(raw, i_ctime_extra)) raw.i_ctime_extra = extra_of(a.ctime);
-  if (a.nlink == 0 && raw.i_dtime == 0) raw.i_dtime = static_cast<u32>(real_time().seconds);
+  if (a.nlink == 0 && raw.i_dtime == 0) raw.i_dtime = time_of_deletion(fs_);
   if (a.nlink != 0) raw.i_dtime = 0;
 }
 
@@ -216,7 +215,7 @@ Status ExtFs::delete_inode(Inode& inode) {
 // Marks the number free; its blocks are free already.
 void ExtFs::free_inode(u32 number, Raw& raw) {
   raw.i_links_count = 0;
-  raw.i_dtime = static_cast<u32>(real_time().seconds);
+  raw.i_dtime = time_of_deletion(fs_);
   (void)ext2fs_inode_size_set(fs_, plain(raw), 0);
   // If it cannot be stored, e2fsck finds an inode that the bitmap does not know: leaks nothing.
   (void)store(number, raw);

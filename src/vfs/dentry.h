@@ -27,7 +27,8 @@ struct Dentry {
   u32 count = 0;
   u16 flags = 0;  // DentryFlag
   u16 name_length = 0;
-  u32 hash = 0;              // of parent and name
+  u32 hash = 0;    // of the parent's number and the name
+  u32 number = 0;  // stands for its address in hashes, so that a run does not depend on addresses
   Dentry* parent = nullptr;  // null: the root or disconnected
   Inode* inode = nullptr;    // null: negative
   Dentry* hash_next = nullptr;

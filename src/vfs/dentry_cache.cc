@@ -28,7 +28,7 @@ Status DentryCache::init(Machine& machine, InodeCache& inodes, PageAllocator& al
 }
 
 u32 DentryCache::hash_of(const Dentry* parent, Name name) {
-  return static_cast<u32>(checksum64(name.text, name.length, reinterpret_cast<u64>(parent)));
+  return static_cast<u32>(checksum64(name.text, name.length, parent->number));
 }
 
 // A dentry with nothing but its name, held.
@@ -46,6 +46,7 @@ Result<Dentry*> DentryCache::make(Name name) {
   }
   Dentry* dentry = new (memory.value()) Dentry;
   dentry->count = 1;
+  dentry->number = ++last_number_;
   dentry->long_name = long_name;
   dentry->name_length = static_cast<u16>(name.length);
   std::memcpy(long_name != nullptr ? long_name : dentry->inline_name, name.text, name.length);

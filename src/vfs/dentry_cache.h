@@ -96,6 +96,7 @@ class DentryCache final : public Shrinker {
   KmemCache names_;
   Dentry** hash_ = nullptr;
   u32 hash_mask_ = 0;
+  u32 last_number_ = 0;
   Dentry* unused_head_ = nullptr;
   Dentry* unused_tail_ = nullptr;
   u64 unused_count_ = 0;

@@ -53,9 +53,8 @@ Status InodeCache::init(Machine& machine, PageCache& pages, PageAllocator& alloc
   return kOk;
 }
 
-Inode** InodeCache::bucket(const FileSystem& fs, u64 number) const {
-  return &hash_[(mixed(number) ^ (reinterpret_cast<u64>(&fs) >> 6)) & hash_mask_];
-}
+// By the number alone: with the address of the file system in it, a run would depend on addresses.
+Inode** InodeCache::bucket(u64 number) const { return &hash_[mixed(number) & hash_mask_]; }
 
 InodeCache::List& InodeCache::list_of(const Inode& inode) {
   if (inode.is(InodeState::deleted)) return deleted_;
@@ -79,14 +78,14 @@ void InodeCache::relist(Inode& inode, u32 count, u16 state) {
 }
 
 void InodeCache::insert(Inode& inode) {
-  Inode** head = bucket(*inode.fs, inode.number);
+  Inode** head = bucket(inode.number);
   inode.hash_next = *head;
   *head = &inode;
   list_of(inode).push_back(inode);
 }
 
 Inode* InodeCache::find(const FileSystem& fs, u64 number) const {
-  for (Inode* i = *bucket(fs, number); i != nullptr; i = i->hash_next) {
+  for (Inode* i = *bucket(number); i != nullptr; i = i->hash_next) {
     if (i->number == number && i->fs == &fs) return i;
   }
   return nullptr;
@@ -212,7 +211,7 @@ void InodeCache::release(Inode& inode) {
 void InodeCache::free(Inode& inode) {
   SPW_ASSERT(inode.aliases == nullptr);
   list_of(inode).remove(inode);
-  Inode** at = bucket(*inode.fs, inode.number);
+  Inode** at = bucket(inode.number);
   while (*at != &inode) at = &(*at)->hash_next;
   *at = inode.hash_next;
   pages_->forget(inode.mapping);
@@ -373,7 +372,7 @@ bool InodeCache::validate() const {
   u64 hashed = 0;
   for (u64 b = 0; b <= hash_mask_; ++b) {
     for (const Inode* i = hash_[b]; i != nullptr; i = i->hash_next) {
-      if (++hashed > listed || bucket(*i->fs, i->number) != &hash_[b]) return false;
+      if (++hashed > listed || bucket(i->number) != &hash_[b]) return false;
     }
   }
   return good && hashed == listed && objects_.objects_active() >= listed && objects_.validate();

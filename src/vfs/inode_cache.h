@@ -115,7 +115,7 @@ class InodeCache final : public Shrinker, public FlushSource {
 
   List& list_of(const Inode& inode);
   void relist(Inode& inode, u32 count, u16 state);
-  Inode** bucket(const FileSystem& fs, u64 number) const;
+  Inode** bucket(u64 number) const;
   void insert(Inode& inode);
   Status write_inode(Inode& inode);
   bool finish(Inode& inode);

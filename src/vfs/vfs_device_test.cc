@@ -108,5 +108,33 @@ TEST_F(VfsDevice, a_block_that_cannot_be_read_fails_its_lookup_and_changes_nothi
   bed_.vfs.put(*open("/f3"));
 }
 
+// Each write of the two files fails at another time than the other's: when the failure of the one
+// is told, the other is still to be waited for.
+TEST(VfsSync, of_files_that_cannot_be_written_ends_and_tells_of_it_once_per_call) {
+  FileBed bed(FileBed::config_of(256, 512));
+  Inode* files[2];
+  for (int i = 0; i < 2; ++i) {
+    files[i] = &bed.create(i == 0 ? "a" : "b", 0, 4);
+    ASSERT_TRUE(bed.write(*files[i], 0, std::string(100, 'x')).ok());
+    bed.disk().failures().fail_block(Failure::write_torn, FileStore::first_block(*files[i]));
+  }
+  constexpr int kRoundsMax = 50;  // one per write and some for the metadata are enough
+  for (int call = 0; call < 3; ++call) {
+    Status status = Error::wait;
+    for (int round = 0; round < kRoundsMax; ++round) {
+      status = bed.vfs.sync();
+      if (status.ok() || status.error() != Error::wait) break;
+      (void)bed.sim.complete_one();
+    }
+    ASSERT_FALSE(status.ok());
+    EXPECT_STREQ(name_of(status.error()), name_of(Error::io)) << "call " << call;
+    EXPECT_EQ(files[0]->mapping.nr_dirty + files[1]->mapping.nr_dirty, 2U) << "nothing is lost";
+  }
+  bed.disk().failures().disarm_all();
+  EXPECT_TRUE(bed.wait_for([&] { return bed.vfs.sync(); }).ok());
+  for (Inode* file : files) EXPECT_EQ(bed.stored(*file, 0).substr(0, 100), std::string(100, 'x'));
+  EXPECT_TRUE(bed.validate());
+}
+
 }  // namespace
 }  // namespace spillway

@@ -1,6 +1,9 @@
 // Goal: an image may hold anything. Seeded damage to the metadata of small images, each opened,
 // walked, read, and changed where it can be: every call ends with a result, and nothing else
 // happens. Then the corpus of the fuzzer.
+#include <sys/stat.h>
+#include <time.h>
+
 #include <filesystem>
 
 #include "base/prng.h"
@@ -12,6 +15,23 @@ namespace {
 
 class HostileImage : public testing::TestWithParam<u32> {};
 INSTANTIATE_TEST_SUITE_P(Bases, HostileImage, testing::Range(0U, 4U));
+
+// Not of the host's owners, habits, language or clock. The fuzzer's runs can be repeated only if
+// its images can.
+TEST_P(HostileImage, base_is_the_same_byte_for_byte) {
+  const std::string base = hostile_base(GetParam());
+  const mode_t before = ::umask(077);
+  ::setenv("TZ", "Asia/Tokyo", 1);
+  EXPECT_TRUE(hostile_base(GetParam()) == base);
+  ::unsetenv("TZ");
+  ::umask(before);
+  const i64 now = ::time(nullptr);
+  for (u64 at = 0; at + 4 <= base.size(); at += 4) {
+    u32 word = 0;
+    std::memcpy(&word, base.data() + at, sizeof word);
+    ASSERT_LT(1000, std::abs(i64{word} - now)) << "the time of today at " << at;
+  }
+}
 
 TEST_P(HostileImage, undamaged_it_is_walked_and_changed_and_clean) {
   const std::string base = hostile_base(GetParam());
