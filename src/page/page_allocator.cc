@@ -112,8 +112,9 @@ Pfn PageAllocator::rmqueue(u32 order) {
 
 Result<Pfn> PageAllocator::try_alloc(u32 order, AllocFlags flags) {
   const u64 need = u64{1} << order;
-  const bool reserve = flags.memalloc || in_reclaim_;
-  if (!reserve && free_pages().v < need + marks_.min.v) return Error::no_memory;
+  // An atomic caller may be another thread than the one that reclaims: the reserve is not his.
+  const bool reserve = flags.memalloc || (!flags.atomic && in_reclaim_);
+  if (!reserve && free_pages().v < need + pages_min()) return Error::no_memory;
   const Pfn pfn = rmqueue(order);
   if (!pfn.valid()) return Error::no_memory;
   return pfn;
@@ -201,8 +202,9 @@ void PageAllocator::free_kernel(Pfn pfn, PageOwner owner, u32 order) {
 
 u32 PageAllocator::alloc_run(u32 want, Pfn* first) {
   const u64 free_now = free_pages().v;
-  if (free_now <= marks_.min.v) return 0;
-  if (want > free_now - marks_.min.v) want = static_cast<u32>(free_now - marks_.min.v);
+  const u64 min = pages_min();
+  if (free_now <= min) return 0;
+  if (want > free_now - min) want = static_cast<u32>(free_now - min);
   u32 got;
   {
     Guard zone(zone_lock_);
@@ -290,7 +292,7 @@ void PageAllocator::release_reserved(Pfn first, PageCount count) {
   SPW_ASSERT_LE(count, reserved_);
   to_free_lists(first, static_cast<u32>(count.v));
   reserved_ -= count;
-  if (!fixed_marks_) marks_ = watermarks_for(managed());
+  follow_managed();
 }
 
 // The length, at most `want` and kGrowBatch, of the next run of frames that were never online,
@@ -348,7 +350,7 @@ u32 PageAllocator::grow(u32 want) {
     observer_->event(EventKind::page_online, first.v, run);
   }
   if (done > 0) {
-    if (!fixed_marks_) marks_ = watermarks_for(managed());
+    follow_managed();
     observer_->count(Counter::quota_grow, done);
     observer_->counters->raise_to(Counter::frames_online_max, online_.v);
   }
@@ -379,7 +381,7 @@ u32 PageAllocator::shrink(u32 want) {
   }
   if (done > 0) {
     machine_->frames.release_quota(PageCount(done));
-    if (!fixed_marks_) marks_ = watermarks_for(managed());
+    follow_managed();
     observer_->count(Counter::quota_shrink, done);
   }
   return done;

@@ -93,7 +93,7 @@ class PageAllocator {
   const Watermarks& marks() const { return marks_; }
   // Fixes the marks; otherwise they follow the number of online frames.
   void set_marks(const Watermarks& marks) {
-    marks_ = marks;
+    put_marks(marks);
     fixed_marks_ = true;
   }
   bool below_low() const { return free_pages() < marks_.low; }
@@ -141,6 +141,14 @@ class PageAllocator {
   Pfn pcp_alloc();
   void pcp_free_one(Pfn pfn);
   u32 fresh_run(u32 want);
+  void put_marks(const Watermarks& marks) {
+    marks_ = marks;
+    pages_min_.store(marks.min.v, std::memory_order_relaxed);
+  }
+  void follow_managed() {
+    if (!fixed_marks_) put_marks(watermarks_for(managed()));
+  }
+  u64 pages_min() const { return pages_min_.load(std::memory_order_relaxed); }
   void to_free_lists(Pfn first, u32 count);
   u64 buddy_free() const { return buddy_free_.load(std::memory_order_relaxed); }
   u64 pcp_free() const;
@@ -162,6 +170,7 @@ class PageAllocator {
   PageCount online_;
   PageCount reserved_;
   Watermarks marks_{};
+  std::atomic<u64> pages_min_{0};  // marks_.min, for who allocates without the engine lock
   bool fixed_marks_ = false;
   u32 never_online_ = 0;           // frames from here on were never online
   u32 offline_head_ = Pfn::kNone;  // frames that went offline again

@@ -565,6 +565,68 @@ TEST(PageAllocator, row_10_under_pressure_every_sample_adds_up) {
   EXPECT_TRUE(a.validate());
 }
 
+// What may be done without the engine lock, while its holder grows and shrinks the zone and enters
+// and leaves reclaim. Mostly for ThreadSanitizer; the reserve must be there in every run.
+TEST(PageAllocator, atomic_callers_need_no_engine_lock) {
+  constexpr u64 kFrames = 4096;
+  PageBed bed(kFrames);
+  ThreadCpus cpus(3);
+  Machine& m = bed.sim.machine();
+  Machine machine{m.features, m.frames, m.mmu, m.clock, cpus, m.boot, nullptr};
+  PageAllocator a;
+  a.init(machine, bed.frames, bed.observer);
+  ASSERT_EQ(a.grow(1024), 1024U);
+  std::atomic<u32> running{2};
+  const auto work = [&](u32 id) {
+    ThreadCpus::t_cpu = id;
+    Prng prng(id);
+    std::vector<std::pair<Pfn, u32>> mine;
+    for (u32 step = 0; step < 20'000; ++step) {
+      const u32 order = static_cast<u32>(prng.below(3));
+      const Result<Pfn> pfn = a.alloc(order, kAllocAtomic);
+      if (pfn.ok()) mine.emplace_back(pfn.value(), order);
+      Pfn run;
+      if (prng.one_in(16)) {
+        const u32 got = a.alloc_run(5, &run);
+        for (u32 i = 0; i < got; ++i) mine.emplace_back(run + i, 0);
+      }
+      while (mine.size() > 100 || (!pfn.ok() && !mine.empty())) {
+        a.free(mine.back().first, mine.back().second);
+        mine.pop_back();
+      }
+    }
+    for (const auto& [pfn, order] : mine) a.free(pfn, order);
+    --running;
+  };
+  std::thread first(work, 1);
+  std::thread second(work, 2);
+  ThreadCpus::t_cpu = 0;
+  for (u32 round = 0; running.load() != 0; ++round) {
+    (void)a.grow(500);
+    a.enter_reclaim();
+    const Result<Pfn> one = a.alloc(0, kAllocKernel);
+    if (one.ok()) a.free(one.value(), 0);
+    a.leave_reclaim();
+    (void)a.shrink(round % 2 == 0 ? 700 : 400);
+  }
+  first.join();
+  second.join();
+  a.drain_pcp();
+  EXPECT_EQ(a.free_pages(), a.online());
+  EXPECT_TRUE(a.validate());
+}
+
+TEST_F(PageAllocatorReclaim, i37_an_atomic_caller_does_not_share_the_reserve_of_reclaim) {
+  exhaust(0);
+  const PageCount min = bed_.allocator.marks().min;
+  ASSERT_EQ(bed_.allocator.free_pages(), min);
+  bed_.allocator.enter_reclaim();
+  EXPECT_EQ(bed_.allocator.alloc(0, kAllocAtomic).error(), Error::no_memory);
+  EXPECT_EQ(bed_.allocator.free_pages(), min);
+  EXPECT_TRUE(bed_.allocator.alloc(0, kAllocKernel).ok()) << "who reclaims has it";
+  bed_.allocator.leave_reclaim();
+}
+
 // Breaking it.
 
 TEST(PageAllocator, validate_sees_damage) {
