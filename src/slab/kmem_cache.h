@@ -79,8 +79,9 @@ class KmemCache {
   u32 object_size() const { return config_.size; }
   u32 objects_per_slab() const { return layout_.objects; }
   bool off_slab() const { return layout_.header == 0; }
-  // The counts are exact while nobody else uses the cache.
-  u64 objects_active() const { return in_use_.load(std::memory_order_relaxed) - objects_cached(); }
+  // The counts are exact while nobody else uses the cache. While others do, an object that goes
+  // from one slot to another meanwhile may be seen in both, or in none.
+  u64 objects_active() const { return active_of(objects_cached()); }
   u64 objects_cached() const;
   u64 slabs() const { return slabs_.load(std::memory_order_relaxed); }
   u64 slabs_empty() const { return empty_count_.load(std::memory_order_relaxed); }
@@ -170,6 +171,10 @@ class KmemCache {
   }
   static Slab* descriptor(const Page& page) { return reinterpret_cast<Slab*>(page.private_data); }
 
+  u64 active_of(u64 cached) const {
+    const u64 in_use = in_use_.load(std::memory_order_relaxed);
+    return in_use > cached ? in_use - cached : 0;
+  }
   Result<void*> alloc_slow(AllocFlags flags, u32 slot);
   void free_slow(void* object, u32 slot);
   void* take(u32 slot);

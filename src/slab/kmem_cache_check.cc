@@ -99,14 +99,15 @@ const char* KmemCache::damage(const u8* object, bool taken) const {
 }
 
 SlabInfo KmemCache::info() const {
-  // A view may be taken while others use the cache; the lock makes its counts agree.
+  // A view may be taken while others use the cache. The lock makes its counts of slabs agree;
+  // magazines have none, so what comes of them is held to what can be.
   GuardIf guard(own_lock_, lock_);
   u64 allocs = allocs_direct_;
   for (u32 slot = 0; limit_ != 0 && slot < slots_; ++slot) {
     allocs += magazine(slot).word.load(std::memory_order_relaxed) / Magazine::kServed;
   }
   const u64 cached = objects_cached();
-  const u64 active = in_use_.load(std::memory_order_relaxed) - cached;
+  const u64 active = active_of(cached);
   return {.name = name(),
           .objects_active = active,
           .objects_cached = cached,
@@ -119,7 +120,7 @@ SlabInfo KmemCache::info() const {
           .limit = limit_,
           .batch = batch_,
           .allocs = allocs,
-          .frees = allocs - active,
+          .frees = allocs > active ? allocs - active : 0,
           .grown = grown_count_,
           .reaped = reaped_,
           .high_mark = high_mark_,

@@ -70,7 +70,8 @@ bool KmemCache::add_depot_frame() {
 }
 
 void KmemCache::drain_depot() {
-  for (;;) {
+  // As many frames as there are now: others may go on adding some.
+  for (u32 left = depot_frames_.load(std::memory_order_relaxed); left > 0; --left) {
     u32 frame = Pfn::kNone;
     Pfn dead;
     {

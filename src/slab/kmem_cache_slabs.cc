@@ -38,6 +38,8 @@ Status KmemCache::init(SlabChain& chain, const KmemCacheConfig& config, AllocFla
     }
   }
   own_lock_ = config.locking == SlabLocking::own;
+  // Else two such caches would use the descriptors' cache at once (see SlabChain::init).
+  SPW_ASSERT(!own_lock_ || !off_slab() || chain.few_.own_lock_);
   if (config.depot_frames == KmemCacheConfig::kLimitBySize) {
     config_.depot_frames = own_lock_ && limit_ != 0 ? KmemCacheConfig::kDepotFrames : 0;
   }

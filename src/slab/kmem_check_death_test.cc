@@ -167,6 +167,11 @@ TEST_F(SlabCheckDeathTest, caches_that_cannot_be_are_refused) {
   EXPECT_DEATH((void)bad.init(chain_, {.name = "slab_few", .size = 8}), "name");
   EXPECT_DEATH((void)bad.init(chain_, {.name = "dtor", .size = 8, .dtor = [](void*, void*) {}}),
                "dtor");
+  SlabChain chain;  // whose descriptors have no lock
+  chain.init(bed_.allocator, bed_.frames, memory());
+  EXPECT_DEATH(
+      (void)bad.init(chain, {.name = "off", .size = 1024, .locking = SlabLocking::own, .limit = 0}),
+      "own_lock_");
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ class SlabBed : public ::testing::Test {
  protected:
   SlabBed() {
     bed_.grow_all();
-    chain_.init(bed_.allocator, bed_.frames, memory(), 3);
+    chain_.init(bed_.allocator, bed_.frames, memory(), 3, SlabLocking::own);
   }
   Frames& memory() { return bed_.sim.machine().frames; }
   void init(KmemCache& cache, const KmemCacheConfig& config) {
