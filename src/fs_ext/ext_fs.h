@@ -92,6 +92,8 @@ class ExtFs final : public FileSystem, public IoSink {
   Status unlink(Inode& directory, Name name, Inode& target) override;
   Status rename(Inode& from, Name old_name, Inode& to, Name new_name, Inode& moved,
                 Inode* replaced) override;
+  u64 size_max(const Inode& inode) const override;
+  FileTime storable(FileTime time) const override;
   Status reserve_blocks(Inode& inode, u64 first, u64 count) override;
   Status truncate(Inode& inode, u64 bytes) override;
   FileSystemStats stats() override;

@@ -43,6 +43,25 @@ u64 rdev_of(const ext2_inode_large& raw) {
 
 }  // namespace
 
+// What the numbers of blocks in the file's map reach, as e2fsck knows it.
+u64 ExtFs::size_max(const Inode& inode) const {
+  if ((inode.fs_data[5] & EXT4_EXTENTS_FL) != 0) {
+    return u64{~u32{0}} * probe_.block_size;
+  }
+  const u64 per_block = probe_.block_size / sizeof(u32);
+  return (EXT2_NDIR_BLOCKS + per_block * (1 + per_block * (1 + per_block))) * probe_.block_size;
+}
+
+// Small inodes have whole seconds of 32 bits; large ones two bits more, and nanoseconds.
+FileTime ExtFs::storable(FileTime time) const {
+  constexpr i64 kMin = -(i64{1} << 31);
+  const bool wide = EXT2_INODE_SIZE(fs_->super) > EXT2_GOOD_OLD_INODE_SIZE;
+  const i64 max = wide ? kMin + (i64{1} << 34) - 1 : -kMin - 1;
+  if (time.seconds < kMin) return {kMin, 0};
+  if (time.seconds > max) return {max, 0};
+  return {time.seconds, wide ? time.nanoseconds : 0};
+}
+
 Status ExtFs::load(u64 number, Raw* raw) {
   if (number == 0 || number > probe_.inodes) return Error::corrupt;
   std::memset(raw, 0, sizeof *raw);

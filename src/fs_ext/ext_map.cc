@@ -150,7 +150,8 @@ Status ExtFs::reserve_blocks(Inode& inode, u64 first, u64 count) {
   SPW_TRY(begin_change());
   const Call call(*this, ExtIo::Waits::yes);
   const u64 per_page = blocks_per_page();
-  const u64 end = (first + count) * per_page;
+  // The last page that a file can have may be cut short by what its map reaches.
+  const u64 end = std::min((first + count) * per_page, size_max(inode) / probe_.block_size);
   u64 made = 0;
   Status status = kOk;
   for (u64 block = first * per_page; block < end;) {

@@ -70,6 +70,7 @@ class FileStore final : public FileSystem, public IoSink {
   Status rename(Inode& from, Name old_name, Inode& to, Name new_name, Inode& moved,
                 Inode* replaced) override;
   u64 size_max(const Inode& inode) const override { return capacity_pages(inode) << kPageShift; }
+  Error size_max_error() const override { return Error::no_space; }
   Status reserve_blocks(Inode& inode, u64 first, u64 count) override;
   Status truncate(Inode& inode, u64 bytes) override;
   FileSystemStats stats() override;

@@ -107,6 +107,11 @@ class FileSystem : public Backing {
     (void)inode;
     return ~u64{0};
   }
+  // What a write behind size_max() fails with.
+  virtual Error size_max_error() const { return Error::file_too_big; }
+  // The time as it will be read back once it was stored: cut to what the format can hold, so that
+  // it does not change when the inode leaves memory (Linux's timestamp_truncate).
+  virtual FileTime storable(FileTime time) const { return time; }
   // Sees to it that pages [first, first+count) of the file have blocks, so that their write-back
   // cannot want for space. Each of them is in the cache and pinned, with contents that are about to
   // become dirty, or has a block already. no_space; no_memory.

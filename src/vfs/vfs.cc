@@ -62,7 +62,8 @@ Status Vfs::unmount() {
 
 FileTime Vfs::now() const {
   const u64 ns = config_.epoch_ns + machine_->clock.now_ns();
-  return {static_cast<i64>(ns / 1'000'000'000), static_cast<u32>(ns % 1'000'000'000)};
+  const FileTime time{static_cast<i64>(ns / 1'000'000'000), static_cast<u32>(ns % 1'000'000'000)};
+  return fs_ != nullptr ? fs_->storable(time) : time;
 }
 
 Status Vfs::sync() {

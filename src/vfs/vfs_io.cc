@@ -172,7 +172,7 @@ Result<u64> Vfs::write(Inode& inode, u64 offset, const u8* data, u64 bytes, u64*
   if (bytes == 0) return u64{0};
   if (fs_->read_only()) return Error::read_only;
   const u64 limit = std::min(kSizeMax, fs_->size_max(inode));
-  if (offset >= limit) return limit < kSizeMax ? Error::no_space : Error::file_too_big;
+  if (offset >= limit) return limit < kSizeMax ? fs_->size_max_error() : Error::file_too_big;
   bytes = std::min(bytes, limit - offset);
   if (offset + bytes > inode.mapping.size_bytes) {
     const Status finished = finish_truncate(inode);
@@ -239,7 +239,9 @@ Status Vfs::set_size(Inode& inode, u64 bytes) {
     return kOk;
   }
   if (bytes < inode.mapping.size_bytes) SPW_TRY(cut(inode, bytes));
-  return finish_truncate(inode);
+  SPW_TRY(finish_truncate(inode));
+  written(inode);  // ftruncate(2) to the present size sets the times too, and so does O_TRUNC
+  return kOk;
 }
 
 Status Vfs::set_attributes(Inode& inode, const AttributeChange& change) {
@@ -249,9 +251,9 @@ Status Vfs::set_attributes(Inode& inode, const AttributeChange& change) {
   if (change.mode) attr.mode = (attr.mode & kModeType) | (change.to.mode & ~kModeType);
   if (change.uid) attr.uid = change.to.uid;
   if (change.gid) attr.gid = change.to.gid;
-  if (change.atime) attr.atime = change.to.atime;
-  if (change.mtime) attr.mtime = change.to.mtime;
-  attr.ctime = change.ctime ? change.to.ctime : now();
+  if (change.atime) attr.atime = fs_->storable(change.to.atime);
+  if (change.mtime) attr.mtime = fs_->storable(change.to.mtime);
+  attr.ctime = change.ctime ? fs_->storable(change.to.ctime) : now();
   inodes_.mark_dirty(inode);
   return kOk;
 }

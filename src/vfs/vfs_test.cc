@@ -200,6 +200,17 @@ TEST_F(VfsTest, files_grow_shrink_and_have_holes) {
   bed_->vfs.put(*f);
 }
 
+// As Linux: ftruncate(2) to the present size, and O_TRUNC of an empty file.
+TEST_F(VfsTest, setting_the_same_size_sets_the_times) {
+  EXPECT_EQ(bed_->touch("/f"), "ok");
+  Inode* f = bed_->walk("/f");
+  f->attr.mtime = f->attr.ctime = {-1, 0};
+  EXPECT_TRUE(bed_->vfs.set_size(*f, 0).ok());
+  EXPECT_EQ(f->attr.mtime, bed_->vfs.now());
+  EXPECT_EQ(f->attr.ctime, bed_->vfs.now());
+  bed_->vfs.put(*f);
+}
+
 TEST_F(VfsTest, a_full_file_system_says_so_and_shows_nothing) {
   bed_ = std::make_unique<VfsBed>(4096, MemFsLimits{.blocks = 2, .inodes = 3});
   EXPECT_EQ(bed_->touch("/f"), "ok");

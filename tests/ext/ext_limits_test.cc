@@ -1,0 +1,75 @@
+// Goal: attributes and sizes are what the image can hold, in memory already: they do not change
+// when the inode leaves memory and comes back, and e2fsck finds nothing in them.
+#include "ext_bed.h"
+
+namespace spillway {
+namespace {
+
+constexpr const char* kOptions[] = {
+    "-t ext2 -b 1024 -I 128",
+    "-t ext2 -b 4096",
+    "-t ext4 -b 1024",
+    "-t ext4 -b 4096 -I 256",
+};
+
+class ExtLimits : public testing::TestWithParam<u32> {
+ protected:
+  Image image() const { return make_image(kOptions[GetParam()], 8192); }
+};
+INSTANTIATE_TEST_SUITE_P(Kinds, ExtLimits, testing::Range(0U, 4U));
+
+TEST_P(ExtLimits, a_file_does_not_grow_beyond_what_its_map_reaches) {
+  ExtBed bed(image());
+  ASSERT_TRUE(bed.open_status.ok());
+  ASSERT_EQ(bed.touch("/f"), "ok");
+  Inode* inode = bed.walk("/f");
+  const u64 limit = std::min(bed.ext.size_max(*inode), Vfs::kSizeMax);
+  EXPECT_LT(u64{1} << 33, limit);
+  EXPECT_EQ(bed.set_size("/f", limit + 1), "EFBIG");
+  u8 byte = 'x';
+  u64 done = 0;
+  EXPECT_EQ(bed.vfs.write(*inode, limit, &byte, 1, &done).error(), Error::file_too_big);
+  EXPECT_EQ(inode->mapping.size_bytes, 0U);
+  EXPECT_EQ(bed.set_size("/f", limit), "ok");
+  EXPECT_EQ(bed.touch("/last"), "ok");
+  EXPECT_EQ(bed.write("/last", limit - 3, "end"), "ok");
+  bed.vfs.put(*inode);
+  EXPECT_TRUE(bed.unmount().ok());
+  const CommandEnd end = e2fsck(bed.stored(), "-n");
+  EXPECT_EQ(end.code, 0) << end.output;
+}
+
+TEST_P(ExtLimits, times_are_the_same_after_the_inode_was_away) {
+  ExtBed bed(image());
+  ASSERT_TRUE(bed.open_status.ok());
+  const FileTime times[] = {{1'000'000'000, 123'456'789},
+                            {-5, 7},            // 1969
+                            {i64{1} << 40, 1},  // beyond every format
+                            {-(i64{1} << 40), 1},
+                            {3'000'000'000, 5}};
+  for (u32 i = 0; i < std::size(times); ++i) {
+    const std::string path = "/f" + std::to_string(i);
+    ASSERT_EQ(bed.touch(path), "ok");
+    Inode* inode = bed.walk(path);
+    AttributeChange change;
+    change.atime = change.mtime = true;
+    change.to.atime = change.to.mtime = times[i];
+    ASSERT_TRUE(bed.vfs.set_attributes(*inode, change).ok());
+    const InodeAttributes before = inode->attr;
+    bed.vfs.put(*inode);
+    ASSERT_EQ(bed.sync(), "ok");
+    while (bed.vfs.dentries().prune(100) != 0 || bed.vfs.dentries().count_objects() != 0) {
+    }
+    for (u32 n = 0; n < 4; ++n) (void)bed.vfs.inodes().prune(100);
+    ASSERT_EQ(bed.vfs.inodes().stats().unused, 0U);
+    inode = bed.walk(path);
+    EXPECT_EQ(inode->attr.atime, before.atime) << i;
+    EXPECT_EQ(inode->attr.mtime, before.mtime) << i;
+    EXPECT_EQ(inode->attr.ctime, before.ctime) << i;
+    bed.vfs.put(*inode);
+  }
+  EXPECT_TRUE(bed.unmount().ok());
+}
+
+}  // namespace
+}  // namespace spillway
