@@ -7,9 +7,9 @@
 #include <cerrno>
 #include <deque>
 
+#include "diff_shrink.h"
 #include "driver.h"
 #include "generator.h"
-#include "shrink.h"
 
 namespace spillway::diff {
 namespace {

@@ -10,10 +10,10 @@
 #include <sstream>
 #include <thread>
 
+#include "diff_shrink.h"
 #include "generator.h"
 #include "host_side.h"
 #include "runner.h"
-#include "shrink.h"
 
 namespace spillway::diff {
 namespace {

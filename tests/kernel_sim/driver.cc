@@ -21,9 +21,7 @@ constexpr Daemon kDaemons[] = {Daemon::kswapd, Daemon::kreclaimd, Daemon::flush}
 
 }  // namespace
 
-Driver::Driver(const Setup& setup) : setup_(setup), sim_(setup.machine()) {}
-
-void Driver::fail(const std::string& text) const { throw CaseFailed{text}; }
+Driver::Driver(const Setup& setup) : Bench(setup) {}
 
 void Driver::note(const Result<u64>& result) {
   note(result.ok() ? result.value() : u64{1} << 63 | static_cast<u64>(result.error()));

@@ -9,16 +9,13 @@
 
 #include <initializer_list>
 
-#include "journal.h"
-#include "machine_sim/sim_machine.h"
+#include "bench.h"
 #include "predict.h"
 #include "world.h"
 
 namespace spillway::ksim {
 
-using harness::CaseFailed;
-
-class Driver {
+class Driver : public harness::Bench<Setup> {
  public:
   explicit Driver(const Setup& setup);
 
@@ -28,7 +25,6 @@ class Driver {
   // Ends what is pending, reads every byte back, takes everything down and looks for leaks.
   void finish();
 
-  const Setup& setup() const { return setup_; }
   const World& world() const { return world_; }
   bool waiting(u32 slot) const { return waiting_[slot].has_value(); }
   bool swapoff_waits() const { return swapoff_.has_value(); }
@@ -38,10 +34,7 @@ class Driver {
   u64 demand() const;
   u64 supply() const;
   std::string describe_state() const;
-  const Counters& counters() const { return counters_; }
-  const EventRing& events() const { return events_; }
   u64 fired(Failure failure) const;
-  u64 digest() const { return digest_; }
 
  private:
   struct Waiting {
@@ -65,8 +58,7 @@ class Driver {
   void arm(const Op& op);
   template <class Call>
   auto to_the_end(const char* what, Call call);
-  [[noreturn]] void fail(const std::string& text) const;
-  void note(u64 value) { digest_ = mix64(digest_ ^ value) + value; }
+  using Bench::note;
   void note(const Result<u64>& result);
 
   // driver_memory.cc: calls on address spaces.
@@ -138,21 +130,15 @@ class Driver {
   void end_everything();
   void check_nothing_is_left();
 
-  const Setup setup_;
-  SimMachine sim_;
-  Counters counters_{};
-  EventRing events_;
   Kernel* kernel_ = nullptr;
   World world_;
   std::optional<Waiting> waiting_[kSlotsMax];
   std::optional<u32> swapoff_;  // device
   bool swapoff_short_ = false;  // memory may have been short since it began
   bool swap_on_[4] = {};
-  u64 ops_run_ = 0;
   u64 read_errors_told_ = 0;
   u64 write_errors_told_ = 0;
   u64 victims_ = 0;
-  u64 digest_ = 0;
   MemInfo at_boot_{};
 };
 

@@ -167,13 +167,7 @@ void Driver::check_views() {
 
 void Driver::audit() {
   forget_removed_segments();
-  const AuditReport report = kernel_->audit();
-  if (!report.ok) {
-    fail(std::string("audit: ") + report.what + ": " + std::to_string(report.left) + " and " +
-         std::to_string(report.right));
-  }
-  const std::string difference = sim_.mmu().mirror_difference();
-  if (!difference.empty()) fail("mirror: " + difference);
+  require_sound(kernel_->audit());
   if (counters_[Counter::oom_kill] != victims_) {
     fail("oom: " + std::to_string(counters_[Counter::oom_kill]) + " kills and " +
          std::to_string(victims_) + " victims");
@@ -271,9 +265,7 @@ bool Driver::resource_error_is_right(Error error) const {
 std::string Driver::describe_state() const {
   if (kernel_ == nullptr) return "not booted";
   const MemInfo m = kernel_->meminfo();
-  const auto field = [](const char* name, u64 value) {
-    return std::string(" ") + name + "=" + std::to_string(value);
-  };
+  using harness::field;
   return "frames:" + field("total", m.mem_total) + field("free", m.mem_free) +
          field("tables", m.page_tables) + field("slab", m.slab) +
          field("kernel_stack", m.kernel_stack) + field("swap_meta", m.swap_meta) +

@@ -4,27 +4,15 @@
 #include <iterator>
 
 namespace spillway::ksim {
-namespace {
-
-template <class Array>
-u32 draw_weighted(Prng& prng, const Array& weights, u32 sum) {
-  u64 at = prng.below(sum);
-  u32 i = 0;
-  while (at >= weights[i]) at -= weights[i++];
-  return i;
-}
-
-}  // namespace
-
 Op Generator::next(const Driver& driver) {
   Op op;
   if (draw_opening(&op)) {
-    ++drawn_;
+    ++ops_drawn_;
     return op;
   }
   for (;;) {
     op = Op{};
-    op.kind = static_cast<OpKind>(draw_weighted(prng_, weights_, weight_sum_));
+    op.kind = draw_kind();
     op.task = static_cast<u32>(prng_.below(setup_.slots));
     if (fill_in(&op, driver)) return op;
   }
@@ -70,8 +58,7 @@ void Generator::fill_task_op(Op* op, const Driver& driver, const Proc& proc) {
     case OpKind::sp: op->at = driver.top() - prng_.below(64) * 500; return;
     case OpKind::push:
       op->len = prng_.one_in(3) ? prng_.between(1, 6 * kPageSize) : prng_.between(1, 200);
-      op->fill = static_cast<Fill>(draw_weighted(prng_, fills_, fill_sum_));
-      op->seed = prng_.below(100'000);
+      draw_content(op);
       return;
     case OpKind::brk:
       op->at = prng_.below(setup_.frames) * kPageSize;
@@ -79,7 +66,7 @@ void Generator::fill_task_op(Op* op, const Driver& driver, const Proc& proc) {
       return;
     case OpKind::mmap: fill_mmap(op, driver, proc); break;
     case OpKind::mremap: fill_mremap(op, space); break;
-    case OpKind::mprotect: op->prot = draw_prot(); break;
+    case OpKind::mprotect: op->prot = draw_prot(70); break;
     case OpKind::madvise: {
       constexpr u64 kAdvices[] = {0, 1, 2, 3, 3, 4, 4, 8, 10, 11, 20, 21, 21, 21, 22, 23, 99};
       op->advice = kAdvices[prng_.below(std::size(kAdvices))];
@@ -112,7 +99,7 @@ void Generator::fill_task_op(Op* op, const Driver& driver, const Proc& proc) {
     default: break;
   }
   if (percent() < 2) op->at += prng_.between(1, kPageMask);
-  if (percent() < 1) op->len = prng_.one_in(2) ? 0 : prng_.next() >> prng_.between(30, 50);
+  if (percent() < 1) op->len = draw_wild_length(lengths());
 }
 
 void Generator::fill_limit(Op* op) {
@@ -140,33 +127,13 @@ u64 Generator::pick_page(const Space& space) {
 }
 
 PageRange Generator::pick_range(const Space& space, u64 pages_max) {
-  const u64 first = pick_page(space);
-  const ModelArea* a = space.find(first);
-  if (a != nullptr && prng_.one_in(4)) return a->range;
-  return {first, first + prng_.between(1, pages_max)};
-}
-
-u64 Generator::draw_length() {
-  const u64 how = percent();
-  u64 pages = prng_.between(1, 16);
-  if (how >= 50) pages = prng_.between(1, std::max<u64>(16, setup_.frames / 3));
-  if (how >= 92) pages = prng_.between(1, setup_.frames * 2);
-  if (how == 99) return prng_.one_in(2) ? 0 : prng_.next() >> prng_.between(30, 50);
-  u64 bytes = pages * kPageSize;
-  if (how % 16 == 0) bytes -= prng_.below(kPageSize);
-  return bytes;
-}
-
-Prot Generator::draw_prot() {
-  constexpr Prot kRare[] = {Prot::none, Prot::none,      Prot::read, Prot::read,
-                            Prot::all,  Prot::read_exec, Prot::write};
-  return percent() < 70 ? Prot::read_write : kRare[prng_.below(std::size(kRare))];
+  return range_at(space, pick_page(space), pages_max);
 }
 
 void Generator::fill_mmap(Op* op, const Driver& driver, const Proc& proc) {
   const u64 place = op->at;
-  op->len = draw_length();
-  op->prot = draw_prot();
+  op->len = draw_length(lengths());
+  op->prot = draw_prot(70);
   op->at = 0;
   const auto flag = [&](u64 percent_of, FlagBit f) {
     if (percent() < percent_of) op->flags |= bit(f);
@@ -201,7 +168,7 @@ void Generator::fill_mmap(Op* op, const Driver& driver, const Proc& proc) {
 }
 
 void Generator::fill_mremap(Op* op, const Space& space) {
-  op->newlen = draw_length();
+  op->newlen = draw_length(lengths());
   if (prng_.one_in(3)) op->newlen = op->len;
   if (!prng_.one_in(3)) op->flags |= bit(FlagBit::may_move);
   if (prng_.one_in(4)) {
@@ -266,8 +233,7 @@ void Generator::fill_store(Op* op, const Driver& driver, const Proc& proc) {
     op->at += prng_.below(kPageSize);
     op->len = prng_.between(1, how >= 95 ? 6000 : 300);
   }
-  op->fill = static_cast<Fill>(draw_weighted(prng_, fills_, fill_sum_));
-  op->seed = prng_.below(100'000);
+  draw_content(op);
 }
 
 void Generator::fill_load(Op* op, const Space& space) {
@@ -306,8 +272,7 @@ void Generator::fill_file_op(Op* op, const Driver& driver, const Proc& proc) {
   if (prng_.one_in(2)) op->off &= ~kPageMask;
   op->len = prng_.one_in(2) ? prng_.between(1, 4000) : prng_.between(1, 12 * kPageSize);
   if (prng_.one_in(4)) op->len = (op->len + kPageMask) & ~kPageMask;
-  op->fill = static_cast<Fill>(draw_weighted(prng_, fills_, fill_sum_));
-  op->seed = prng_.below(100'000);
+  draw_content(op);
 }
 
 void Generator::fill_segment_op(Op* op, const Proc& proc) {
@@ -317,7 +282,7 @@ void Generator::fill_segment_op(Op* op, const Proc& proc) {
   switch (op->kind) {
     case OpKind::shmget:
       op->len = prng_.between(1, setup_.frames / 2) * kPageSize - prng_.below(kPageSize);
-      if (prng_.one_in(30)) op->len = prng_.one_in(2) ? 0 : prng_.next() >> prng_.between(30, 50);
+      if (prng_.one_in(30)) op->len = draw_wild_length(lengths());
       return;
     case OpKind::shmat:
       if (prng_.one_in(6)) op->at = place + prng_.below(300) * kPageSize;

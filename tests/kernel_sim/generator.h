@@ -3,14 +3,12 @@
 // some kinds of operation not at all, so that rare combinations become common somewhere.
 #pragma once
 
-#include <array>
-
-#include "base/prng.h"
+#include "draws.h"
 #include "driver.h"
 
 namespace spillway::ksim {
 
-class Generator {
+class Generator : harness::Draws<OpKind> {
  public:
   explicit Generator(u64 seed);
 
@@ -40,20 +38,9 @@ class Generator {
   u64 pick_page(const Space& space);
   // A range that mostly lies in areas.
   PageRange pick_range(const Space& space, u64 pages_max);
-  u64 draw_length();
-  Prot draw_prot();
-  u64 percent() { return prng_.below(100); }
+  harness::LengthShape lengths() const;
 
-  Prng prng_;
   Setup setup_;
-  std::array<u32, kOpKindCount> weights_{};
-  std::array<u32, kFillCount> fills_{};
-  u32 weight_sum_ = 0;
-  u32 fill_sum_ = 0;
-  u64 fullness_ = 80;  // percent of what the machine surely holds that may be written
-  u64 failures_left_ = 0;
-  u64 hot_page_ = 0;  // accesses cluster around it
-  u32 drawn_ = 0;
 };
 
 }  // namespace spillway::ksim

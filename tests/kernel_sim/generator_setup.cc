@@ -2,19 +2,13 @@
 
 #include <algorithm>
 #include <iterator>
-#include <numeric>
 
 #include "generator.h"
 
 namespace spillway::ksim {
 namespace {
 
-struct Weight {
-  OpKind kind;
-  u32 weight;
-};
-// How often each kind appears before a seed changes the mix.
-constexpr Weight kWeights[] = {
+constexpr harness::Weight<OpKind> kWeights[] = {
     {OpKind::spawn, 25},     {OpKind::fork, 25},      {OpKind::clone, 8},
     {OpKind::exec, 12},      {OpKind::exit, 12},      {OpKind::kill, 4},
     {OpKind::catches, 3},    {OpKind::migrate, 10},   {OpKind::limit, 5},
@@ -38,7 +32,7 @@ static_assert(std::size(kWeights) == kOpKindCount);
 
 }  // namespace
 
-Generator::Generator(u64 seed) : prng_(mix64(seed ^ 0x4e41)) {
+Generator::Generator(u64 seed) : Draws(seed ^ 0x4e41) {
   setup_.seed = seed;
   draw_machine();
   draw_kernel();
@@ -89,41 +83,28 @@ void Generator::draw_kernel() {
 }
 
 void Generator::draw_mix() {
-  constexpr u32 kFactors[] = {0, 1, 1, 1, 3};
-  for (const Weight& w : kWeights) {
-    weights_[static_cast<u32>(w.kind)] = w.weight * kFactors[prng_.below(std::size(kFactors))];
-  }
-  const auto at_least = [&](OpKind kind, u32 weight) {
-    u32& w = weights_[static_cast<u32>(kind)];
-    w = std::max(w, weight);
-  };
+  draw_weights(kWeights);
   // Without these nothing happens at all.
-  for (const OpKind kind : {OpKind::mmap, OpKind::load, OpKind::store}) at_least(kind, 80);
-  at_least(OpKind::spawn, 15);
-  at_least(OpKind::complete, 40);
+  at_least({OpKind::mmap, OpKind::load, OpKind::store}, 80);
+  at_least({OpKind::spawn}, 15);
+  at_least({OpKind::complete}, 40);
   failures_left_ = prng_.one_in(3) ? prng_.between(1, 10) : 0;
-  for (u32& fill : fills_) fill = 2 * static_cast<u32>(prng_.below(4));
-  // Pages that cost nothing to keep test little; each seed has some that do.
-  fills_[static_cast<u32>(Fill::zero)] /= 6;
-  fills_[static_cast<u32>(Fill::same)] /= 4;
-  fills_[static_cast<u32>(Fill::pattern)] /= 4;
-  fills_[static_cast<u32>(Fill::text)] += 2;
-  fill_sum_ = std::accumulate(fills_.begin(), fills_.end(), 0U);
+  draw_fills(2);
   // Most seeds write nearly as much as can be held, one in six more.
   fullness_ = prng_.one_in(4) ? prng_.between(10, 80) : prng_.between(80, 98);
   if (prng_.one_in(6)) fullness_ = prng_.between(105, 250);
-  if (prng_.one_in(2)) {
-    // Half of the seeds keep most of what they write.
-    for (const OpKind kind : {OpKind::munmap, OpKind::exit, OpKind::kill, OpKind::mremap}) {
-      weights_[static_cast<u32>(kind)] /= 5;
-    }
-  }
-  weight_sum_ = std::accumulate(weights_.begin(), weights_.end(), 0U);
+  if (!prng_.one_in(2)) return;
+  // Half of the seeds keep most of what they write.
+  less_often({OpKind::munmap, OpKind::exit, OpKind::kill, OpKind::mremap}, 5);
+}
+
+harness::LengthShape Generator::lengths() const {
+  return {.frames = setup_.frames, .middle_part = 3, .short_percent = 92, .wild_fit = true};
 }
 
 bool Generator::draw_opening(Op* op) {
   *op = Op{};
-  switch (drawn_) {
+  switch (ops_drawn_) {
     case 0: op->kind = OpKind::spawn; return true;
     case 1:
       op->kind = OpKind::catches;
@@ -133,7 +114,7 @@ bool Generator::draw_opening(Op* op) {
     case 3:
     case 4:
       op->kind = OpKind::swapon;
-      op->device = drawn_ - 1;
+      op->device = ops_drawn_ - 1;
       op->number = prng_.below(4);
       return true;
     case 5:

@@ -13,7 +13,7 @@ namespace {
 
 Op op_of(const std::string& line) {
   std::string problem;
-  const std::optional<Op> op = parse_op(line, &problem);
+  const std::optional<Op> op = kOps.parse(line, &problem);
   EXPECT_TRUE(op.has_value()) << line << ": " << problem;
   return op.value_or(Op{});
 }

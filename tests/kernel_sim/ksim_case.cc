@@ -1,7 +1,5 @@
 #include "ksim_case.h"
 
-#include "case_text.h"
-
 namespace spillway::ksim {
 namespace {
 
@@ -56,22 +54,10 @@ KernelConfig Setup::kernel() const {
 
 std::string print(const Setup& setup) { return harness::print_setup<Setup>(setup, kSetupFields); }
 
-std::string print(const KsimCase& c) {
-  std::string text = print(c.setup) + "\n";
-  for (const Op& op : c.ops) text += print(op) + "\n";
-  return text;
-}
-
 std::optional<KsimCase> parse_case(const std::string& text, std::string* problem) {
-  const auto parse = [](const std::string& line, const Setup& setup, std::string* why) {
-    std::optional<Op> op = parse_op(line, why);
-    if (op.has_value() && by_task(op->kind) && op->task >= setup.slots) {
-      *why = "there is no such slot";
-      op.reset();
-    }
-    return op;
-  };
-  return harness::parse_case_text<KsimCase>(text, kSetupFields, parse, problem);
+  constexpr harness::CaseLanguage<Setup, Op> kLanguage{kSetupFields, kOps, &Setup::slots,
+                                                       "there is no such slot"};
+  return kLanguage.parse(text, problem);
 }
 
 }  // namespace spillway::ksim

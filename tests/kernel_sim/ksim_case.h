@@ -3,8 +3,8 @@
 
 #include <optional>
 #include <string>
-#include <vector>
 
+#include "case_text.h"
 #include "machine_sim/sim_config.h"
 #include "op.h"
 #include "system/kernel_config.h"
@@ -58,14 +58,10 @@ struct Setup {
   bool operator==(const Setup&) const = default;
 };
 
-struct KsimCase {
-  Setup setup;
-  std::vector<Op> ops;
-};
+using KsimCase = harness::CaseOf<Setup, Op>;
 
 // One line, with the values that differ from the defaults.
 std::string print(const Setup& setup);
-std::string print(const KsimCase& c);
 // nullopt: `*problem` names line and reason.
 std::optional<KsimCase> parse_case(const std::string& text, std::string* problem);
 

@@ -9,13 +9,9 @@
 // nobody does nothing. Files and segments are named by number too: file n is called "fn".
 #pragma once
 
-#include <optional>
 #include <string>
-#include <vector>
 
-#include "content.h"
-#include "machine/pte.h"
-#include "machine_sim/fault_plan.h"
+#include "op_text.h"
 
 namespace spillway::ksim {
 
@@ -24,8 +20,8 @@ using harness::kFillCount;
 using harness::make_page;
 
 // X(identifier, fields, what it does). Fields: a at, l len, b to, m newlen, o off, p prot, g flags,
-// v advice, f fill, s seed, n number, k failure, x times, c cpu, q other slot, i file, e segment,
-// d device. A capital T first: a task performs it; M: it happens to the machine.
+// v advice, f fill, s seed, n number, k limit, w failure, x times, c cpu, q other slot, i file, e
+// segment, d device. A capital T first: a task performs it; M: it happens to the machine.
 #define SPW_KSIM_OPS(X)                                                            \
   X(spawn, "T", "a process begins in an empty slot")                               \
   X(fork, "Tq", "a child begins in slot q")                                        \
@@ -159,10 +155,7 @@ const char* name_of(OpKind kind);
 // Whether a task performs the operation, not the machine.
 bool by_task(OpKind kind);
 
-std::string print(const Op& op);
-// nullopt: not an operation; `*problem` says why.
-std::optional<Op> parse_op(const std::string& line, std::string* problem);
-// Simpler forms of one operation; see sim_common/shrink.h.
-std::vector<Op> simpler_forms(const Op& op);
+extern const harness::OpLanguage<Op> kOps;
+inline std::string print(const Op& op) { return kOps.print(op); }
 
 }  // namespace spillway::ksim

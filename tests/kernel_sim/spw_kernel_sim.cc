@@ -5,8 +5,5 @@
 int main(int argc, char** argv) {
   using namespace spillway;
   const harness::Options o = harness::parse_options(ksim::KsimSuite::kProgram, argc, argv);
-  harness::Command<ksim::KsimSuite> command(o);
-  if (!o.replay.empty()) return command.replay();
-  if (o.print_seed != 0) return command.print_seed();
-  return command.run();
+  return harness::run_command<ksim::KsimSuite>(o);
 }

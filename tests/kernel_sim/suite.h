@@ -17,10 +17,8 @@ struct KsimSuite {
   using Case = KsimCase;
   using Driver = ksim::Driver;
   using Generator = ksim::Generator;
-  static std::optional<KsimCase> parse_case(const std::string& text, std::string* problem) {
-    return ksim::parse_case(text, problem);
-  }
-  static std::vector<Op> simpler(const Op& op) { return simpler_forms(op); }
+  static constexpr auto* parse_case = &ksim::parse_case;
+  static std::vector<Op> simpler(const Op& op) { return harness::simpler_forms(op, {&Op::cpu}); }
 };
 
 using Runner = harness::Runner<KsimSuite>;

@@ -4,165 +4,45 @@
 
 namespace spillway::ksim {
 
-PageRange pages_of(u64 at, u64 len) {
-  const u64 end = at + len;
-  if (end < at || end + kPageMask < end) return {};
-  return {at / kPageSize, pages_for(end).v};
-}
-
 bool ModelArea::joins(const ModelArea& after) const {
-  return range.end == after.range.first && prot == after.prot && may == after.may &&
-         shared == after.shared && may_share == after.may_share && locked == after.locked &&
-         noreserve == after.noreserve && growsdown == after.growsdown && stack == after.stack &&
-         dontcopy == after.dontcopy && executable == after.executable && hint == after.hint &&
-         object == after.object && (object == nullptr || pgoff + range.pages() == after.pgoff);
+  return prot == after.prot && may == after.may && shared == after.shared &&
+         may_share == after.may_share && locked == after.locked && noreserve == after.noreserve &&
+         growsdown == after.growsdown && stack == after.stack && dontcopy == after.dontcopy &&
+         executable == after.executable && hint == after.hint && object == after.object &&
+         (object == nullptr || pgoff + range.pages() == after.pgoff);
 }
 
-const ModelArea* Space::find(u64 page) const {
-  auto it = areas_.upper_bound(page);
-  if (it == areas_.begin()) return nullptr;
-  --it;
-  return page < it->second.range.end ? &it->second : nullptr;
-}
-
-const ModelArea* Space::find_above(u64 page) const {
-  if (const ModelArea* area = find(page)) return area;
-  const auto it = areas_.upper_bound(page);
-  return it == areas_.end() ? nullptr : &it->second;
-}
-
-const ModelArea* Space::below(const ModelArea& area) const {
-  const auto it = areas_.lower_bound(area.range.first);
-  return it == areas_.begin() ? nullptr : &std::prev(it)->second;
-}
-
-std::vector<ModelArea> Space::areas_in(PageRange range) const {
-  std::vector<ModelArea> found;
-  if (range.empty()) return found;
-  auto it = areas_.upper_bound(range.first);
-  if (it != areas_.begin() && std::prev(it)->second.range.end > range.first) --it;
-  for (; it != areas_.end() && it->first < range.end; ++it) found.push_back(it->second);
-  return found;
-}
-
-bool Space::covered(PageRange range) const {
-  u64 at = range.first;
-  for (const ModelArea& a : areas_in(range)) {
-    if (a.range.first > at) return false;
-    at = a.range.end;
-  }
-  return at >= range.end;
-}
-
-bool Space::any_locked(PageRange range) const {
-  const auto found = areas_in(range);
-  return std::any_of(found.begin(), found.end(), [](const auto& a) { return a.locked; });
-}
-
-u64 Space::total_vm() const { return mapped_pages({0, ~u64{0}}); }
-
-u64 Space::locked_vm() const {
-  u64 sum = 0;
-  for (const auto& [first, a] : areas_) sum += a.locked ? a.range.pages() : 0;
-  return sum;
-}
-
-u64 Space::mapped_pages(PageRange range) const {
-  u64 sum = 0;
-  for (const ModelArea& a : areas_in(range)) sum += a.range.clip(range).pages();
-  return sum;
-}
-
-u64 Space::accounted_pages(PageRange range) const {
-  u64 sum = 0;
-  for (const ModelArea& a : areas_in(range)) {
-    if (a.accounted()) sum += a.range.clip(range).pages();
-  }
-  return sum;
-}
-
-void Space::split(u64 at) {
-  auto it = areas_.lower_bound(at);
-  if (it == areas_.begin()) return;
-  --it;
-  ModelArea& low = it->second;
-  if (low.range.end <= at) return;
-  ModelArea high = low;
-  high.range.first = at;
-  if (high.object != nullptr) high.pgoff = low.index_of(at);
-  low.range.end = at;
-  areas_.emplace(at, high);
-}
-
-void Space::merge() {
-  for (auto it = areas_.begin(); it != areas_.end();) {
-    const auto next = std::next(it);
-    if (next != areas_.end() && it->second.joins(next->second)) {
-      it->second.range.end = next->second.range.end;
-      areas_.erase(next);
-    } else {
-      it = next;
-    }
-  }
-}
-
-void Space::forget(PageRange range) {
-  if (range.empty()) return;
-  own_.erase(own_.lower_bound(range.first), own_.lower_bound(range.end));
+ModelArea ModelArea::from(u64 page) const {
+  ModelArea rest = *this;
+  rest.range.first = page;
+  if (object != nullptr) rest.pgoff = index_of(page);
+  return rest;
 }
 
 void Space::map(const ModelArea& area) {
   unmap(area.range);
-  areas_.emplace(area.range.first, area);
-  merge();
+  put(area);
 }
 
 void Space::unmap(PageRange range) {
-  if (range.empty()) return;
-  split(range.first);
-  split(range.end);
-  areas_.erase(areas_.lower_bound(range.first), areas_.lower_bound(range.end));
-  forget(range);
-}
-
-void Space::change(PageRange range, const std::function<void(ModelArea&)>& fn) {
-  if (range.empty()) return;
-  split(range.first);
-  split(range.end);
-  for (auto it = areas_.lower_bound(range.first); it != areas_.end() && it->first < range.end;
-       ++it) {
-    fn(it->second);
-  }
-  merge();
+  cut_out(range);
+  discard(range);
 }
 
 void Space::move(PageRange from, PageRange to) {
-  ModelArea area = *find(from.first);
-  if (area.object != nullptr) area.pgoff = area.index_of(from.first);
+  ModelArea area = find(from.first)->from(from.first);
   area.range = to;
-  std::map<u64, OwnPage> moved;
-  for (auto it = own_.lower_bound(from.first); it != own_.end() && it->first < from.end; ++it) {
-    const u64 page = it->first - from.first + to.first;
-    if (page < to.end) moved.emplace(page, std::move(it->second));
-  }
+  std::map<u64, OwnPage> moved = harness::take_moved(&own_, from, to);
   unmap(from);
   map(area);
   own_.merge(moved);
 }
 
-void Space::grow_down(u64 first, u64 to) {
-  const auto it = areas_.find(first);
-  ModelArea area = it->second;
-  areas_.erase(it);
-  area.range.first = to;
-  areas_.emplace(to, area);
-}
-
 void Space::truncate(const Object& object, u64 index) {
-  for (const auto& [first, a] : areas_) {
+  for (const ModelArea& a : areas()) {
     if (a.object.get() != &object || a.pgoff + a.range.pages() <= index) continue;
     const u64 skip = index > a.pgoff ? index - a.pgoff : 0;
-    forget({a.range.first + skip, a.range.end});
+    discard({a.range.first + skip, a.range.end});
   }
 }
 

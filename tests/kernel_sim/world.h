@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 
+#include "area_map.h"
 #include "ksim_case.h"
 #include "machine/pte.h"
 #include "memory.h"
@@ -13,20 +14,8 @@
 
 namespace spillway::ksim {
 
-// Pages, by number.
-struct PageRange {
-  u64 first = 0;
-  u64 end = 0;
-  bool empty() const { return end <= first; }
-  u64 pages() const { return empty() ? 0 : end - first; }
-  bool contains(u64 page) const { return first <= page && page < end; }
-  bool overlaps(PageRange o) const { return first < o.end && o.first < end; }
-  PageRange clip(PageRange o) const {
-    return {first > o.first ? first : o.first, end < o.end ? end : o.end};
-  }
-};
-// The pages that [at, at+len) touches; empty when the address overflows.
-PageRange pages_of(u64 at, u64 len);
+using harness::PageRange;
+using harness::pages_of;
 
 struct ModelArea {
   PageRange range;
@@ -46,6 +35,7 @@ struct ModelArea {
 
   u64 index_of(u64 page) const { return pgoff + (page - range.first); }
   bool accounted() const { return !shared && !noreserve && allows(prot, Prot::write); }
+  ModelArea from(u64 page) const;
   // Whether two neighbours look the same, as one area would.
   bool joins(const ModelArea& after) const;
 };
@@ -58,32 +48,27 @@ struct Limits {
 };
 
 // An address space.
-class Space {
+class Space : public harness::AreaMap<ModelArea> {
  public:
-  const ModelArea* find(u64 page) const;
-  // The first area that ends above the page.
-  const ModelArea* find_above(u64 page) const;
-  const ModelArea* below(const ModelArea& area) const;
-  std::vector<ModelArea> areas_in(PageRange range) const;
-  std::vector<ModelArea> areas() const { return areas_in({0, ~u64{0}}); }
-  u64 area_count() const { return areas_.size(); }
-  bool is_free(PageRange range) const { return areas_in(range).empty(); }
-  bool covered(PageRange range) const;
-  bool any_locked(PageRange range) const;
-  u64 total_vm() const;
-  u64 locked_vm() const;
-  u64 mapped_pages(PageRange range) const;
-  u64 accounted_pages(PageRange range) const;
-  u64 committed() const { return accounted_pages({0, ~u64{0}}); }
+  bool any_locked(PageRange range) const {
+    return any(range, [](const ModelArea& a) { return a.locked; });
+  }
+  u64 locked_vm() const {
+    return pages_where(harness::kAllPages, [](const ModelArea& a) { return a.locked; });
+  }
+  u64 accounted_pages(PageRange range) const {
+    return pages_where(range, [](const ModelArea& a) { return a.accounted(); });
+  }
+  u64 committed() const { return accounted_pages(harness::kAllPages); }
 
   // Replaces whatever is in the area's range.
   void map(const ModelArea& area);
   void unmap(PageRange range);
-  void change(PageRange range, const std::function<void(ModelArea&)>& fn);
+  void change(PageRange range, const std::function<void(ModelArea&)>& fn) { change_in(range, fn); }
   // MADV_DONTNEED.
-  void discard(PageRange range) { forget(range); }
+  void discard(PageRange range) { harness::erase_range(&own_, range); }
   void move(PageRange from, PageRange to);
-  void grow_down(u64 first, u64 to);
+  void grow_down(u64 first, u64 to) { begin_at(first, to); }
   // Pages of a file from `index` on are gone.
   void truncate(const Object& object, u64 index);
   // Private pages of files in the range may be copies from now on.
@@ -104,12 +89,8 @@ class Space {
   Limits limits;
 
  private:
-  void forget(PageRange range);
-  void split(u64 at);
-  void merge();
   PageBytes followed(const ModelArea& area, u64 page) const;
 
-  std::map<u64, ModelArea> areas_;  // by first page
   std::map<u64, OwnPage> own_;
 };
 using SpacePtr = std::shared_ptr<Space>;

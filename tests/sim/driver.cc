@@ -20,12 +20,9 @@ constexpr u64 kMomentNs = 10'000;
 }  // namespace
 
 Driver::Driver(const Setup& setup)
-    : setup_(setup),
-      sim_(setup.machine()),
+    : Bench(setup),
       least_budget_(std::min(setup.budget, setup.frames)),
       least_disk_(setup.disk_pages) {}
-
-void Driver::fail(const std::string& text) const { throw CaseFailed{text}; }
 
 bool Driver::boot() {
   const Result<System*> system = System::boot(sim_.machine(), setup_.system(), counters_, events_);

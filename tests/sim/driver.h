@@ -11,17 +11,14 @@
 #include <string>
 #include <vector>
 
-#include "journal.h"
-#include "machine_sim/sim_machine.h"
+#include "bench.h"
 #include "predict.h"
 #include "sim_case.h"
 #include "space_model.h"
 
 namespace spillway::sim {
 
-using harness::CaseFailed;
-
-class Driver {
+class Driver : public harness::Bench<Setup> {
  public:
   explicit Driver(const Setup& setup);
 
@@ -31,18 +28,13 @@ class Driver {
   // Ends what is pending, reads every byte back, takes everything down and looks for leaks.
   void finish();
 
-  const Setup& setup() const { return setup_; }
   const SpaceModel& model_of(u32 task) const { return *spaces_[tasks_[task].space].model; }
   bool waiting(u32 task) const { return tasks_[task].waiting.has_value(); }
   SimMachine& machine() { return sim_; }
   System& system() { return *system_; }
   // The System's own numbers in one line, for failure reports.
   std::string describe_state() const;
-  const Counters& counters() const { return counters_; }
-  const EventRing& events() const { return events_; }
   u64 fired(Failure failure) const { return sim_.failures().fired(failure); }
-  // A number that differs when anything observable differed: for tests of determinism.
-  u64 digest() const { return digest_; }
   // Pages with contents that the machine can surely hold, and pages that it must hold now.
   u64 supply() const;
   u64 demand() const;
@@ -75,8 +67,6 @@ class Driver {
   void settle();
   void exit_space(Task* task);
   void fork_relative();
-  [[noreturn]] void fail(const std::string& text) const;
-  void note(u64 value) { digest_ = mix64(digest_ ^ value) + value; }
 
   // driver_calls.cc: one operation against the model.
   Step perform(Task* task, const Op& op);
@@ -106,18 +96,12 @@ class Driver {
   // Every space has the same addresses, so that mixing spaces up shows.
   static constexpr Vpn kBase{0x5500'0000};
 
-  const Setup setup_;
-  SimMachine sim_;
-  Counters counters_{};
-  EventRing events_;
   System* system_ = nullptr;
   std::vector<Space> spaces_;
   std::vector<Task> tasks_;
   std::vector<u64> relatives_;  // segments that forked relatives refer to
-  u64 ops_run_ = 0;
   u64 least_budget_ = 0;
-  u64 least_disk_ = 0;  // pages
-  u64 digest_ = 0;
+  u64 least_disk_ = 0;         // pages
   bool inconclusive_ = false;  // a failure left the model behind: nothing more can be compared
 };
 

@@ -76,9 +76,7 @@ bool Driver::resource_error_is_right(Error error) const {
 std::string Driver::describe_state() const {
   if (system_ == nullptr) return "not booted";
   const Snapshot s = system_->snapshot();
-  const auto field = [](const char* name, u64 value) {
-    return std::string(" ") + name + "=" + std::to_string(value);
-  };
+  using harness::field;
   return "frames:" + field("online", s.frames_online) + field("free", s.frames_free) +
          field("kernel", s.frames_kernel) + field("tables", s.frames_tables) +
          field("slot_tables", s.frames_swap_meta) + field("pool", s.frames_pool) +
@@ -90,13 +88,7 @@ std::string Driver::describe_state() const {
 }
 
 void Driver::audit() {
-  const AuditReport report = system_->audit();
-  if (!report.ok) {
-    fail(std::string("audit: ") + report.what + ": " + std::to_string(report.left) + " and " +
-         std::to_string(report.right));
-  }
-  const std::string difference = sim_.mmu().mirror_difference();
-  if (!difference.empty()) fail("mirror: " + difference);
+  require_sound(system_->audit());
   const Snapshot s = system_->snapshot();
   const auto check = [&](const char* what, u64 got, u64 want) {
     if (got == want) return;

@@ -2,17 +2,11 @@
 
 #include <algorithm>
 #include <iterator>
-#include <numeric>
 
 namespace spillway::sim {
 namespace {
 
-struct Weight {
-  OpKind kind;
-  u32 weight;
-};
-// How often each kind appears before a seed changes the mix.
-constexpr Weight kWeights[] = {
+constexpr harness::Weight<OpKind> kWeights[] = {
     {OpKind::mmap, 80},       {OpKind::munmap, 40},   {OpKind::mprotect, 40}, {OpKind::mremap, 40},
     {OpKind::madvise, 80},    {OpKind::brk, 30},      {OpKind::mlock, 20},    {OpKind::munlock, 20},
     {OpKind::mincore, 10},    {OpKind::load, 250},    {OpKind::store, 350},   {OpKind::retry, 80},
@@ -23,17 +17,9 @@ constexpr Weight kWeights[] = {
 };
 static_assert(std::size(kWeights) == kOpKindCount);
 
-template <class Array>
-u32 draw_weighted(Prng& prng, const Array& weights, u32 sum) {
-  u64 at = prng.below(sum);
-  u32 i = 0;
-  while (at >= weights[i]) at -= weights[i++];
-  return i;
-}
-
 }  // namespace
 
-Generator::Generator(u64 seed) : prng_(mix64(seed ^ 0x5eed)) {
+Generator::Generator(u64 seed) : Draws(seed ^ 0x5eed) {
   setup_.seed = seed;
   draw_machine();
   draw_system();
@@ -80,42 +66,26 @@ void Generator::draw_system() {
 }
 
 void Generator::draw_mix() {
-  constexpr u32 kFactors[] = {0, 1, 1, 1, 3};
-  for (const Weight& w : kWeights) {
-    weights_[static_cast<u32>(w.kind)] = w.weight * kFactors[prng_.below(std::size(kFactors))];
-  }
+  draw_weights(kWeights);
   // Without these nothing happens at all.
-  for (const OpKind kind : {OpKind::mmap, OpKind::load, OpKind::store}) {
-    u32& weight = weights_[static_cast<u32>(kind)];
-    weight = std::max(weight, 80U);
-  }
+  at_least({OpKind::mmap, OpKind::load, OpKind::store}, 80);
   failures_left_ = prng_.one_in(3) ? prng_.between(1, 8) : 0;
   if (setup_.disk_pages == 0) {
     for (const OpKind kind : {OpKind::fork, OpKind::reap, OpKind::disk_max, OpKind::complete}) {
-      weights_[static_cast<u32>(kind)] = 0;
+      weight_of(kind) = 0;
     }
   }
-  for (u32& fill : fills_) fill = 2 * static_cast<u32>(prng_.below(4));
-  // Pages that cost nothing to keep test little; each seed has some that do.
-  fills_[static_cast<u32>(Fill::zero)] /= 6;
-  fills_[static_cast<u32>(Fill::same)] /= 4;
-  fills_[static_cast<u32>(Fill::pattern)] /= 4;
-  fills_[static_cast<u32>(Fill::text)] += 1;
-  weight_sum_ = std::accumulate(weights_.begin(), weights_.end(), 0U);
-  fill_sum_ = std::accumulate(fills_.begin(), fills_.end(), 0U);
+  draw_fills(1);
   // One seed in six writes more than can be held, most write nearly as much.
   fullness_ = prng_.one_in(4) ? prng_.between(10, 90) : prng_.between(90, 99);
   if (prng_.one_in(6)) fullness_ = prng_.between(110, 300);
   if (prng_.one_in(2)) return;
   // Half of the seeds keep most of what they write.
-  for (const OpKind kind : {OpKind::munmap, OpKind::exit, OpKind::mremap, OpKind::mmap}) {
-    weights_[static_cast<u32>(kind)] /= 6;
-  }
-  weight_sum_ = std::accumulate(weights_.begin(), weights_.end(), 0U);
+  less_often({OpKind::munmap, OpKind::exit, OpKind::mremap, OpKind::mmap}, 6);
 }
 
-OpKind Generator::draw_kind() {
-  return static_cast<OpKind>(draw_weighted(prng_, weights_, weight_sum_));
+harness::LengthShape Generator::lengths() const {
+  return {.frames = setup_.frames, .middle_part = 4, .short_percent = 85, .wild_fit = false};
 }
 
 // An area for the bulk of a space's pages: memory that is never full shows little of a memory
@@ -132,7 +102,7 @@ Op Generator::bulk_mapping(u32 task) {
 
 Op Generator::next(const Driver& driver) {
   // Every space begins with one.
-  if (++ops_drawn_ <= setup_.spaces) return bulk_mapping(static_cast<u32>(ops_drawn_ - 1));
+  if (++ops_drawn_ <= setup_.spaces) return bulk_mapping(ops_drawn_ - 1);
   for (;;) {
     Op op;
     op.kind = draw_kind();
@@ -164,32 +134,12 @@ u64 Generator::pick_page(const SpaceModel& m) {
 }
 
 PageRange Generator::pick_range(const SpaceModel& m, u64 pages_max) {
-  const u64 first = pick_page(m);
-  const ModelArea* a = m.find(first);
-  if (a != nullptr && prng_.one_in(4)) return a->range;
-  return {first, first + prng_.between(1, pages_max)};
-}
-
-u64 Generator::draw_length() {
-  const u64 how = percent();
-  u64 pages = prng_.between(1, 16);
-  if (how >= 50) pages = prng_.between(1, std::max<u64>(16, setup_.frames / 4));
-  if (how >= 85) pages = prng_.between(1, setup_.frames * 2);
-  if (how == 99) return prng_.one_in(2) ? 0 : prng_.next();
-  u64 bytes = pages * kPageSize;
-  if (how % 16 == 0) bytes -= prng_.below(kPageSize);
-  return bytes;
-}
-
-Prot Generator::draw_prot() {
-  constexpr Prot kRare[] = {Prot::none, Prot::none,      Prot::read, Prot::read,
-                            Prot::all,  Prot::read_exec, Prot::write};
-  return percent() < 75 ? Prot::read_write : kRare[prng_.below(std::size(kRare))];
+  return range_at(m, pick_page(m), pages_max);
 }
 
 void Generator::fill_mmap(Op* op, const SpaceModel& m) {
-  op->len = draw_length();
-  op->prot = draw_prot();
+  op->len = draw_length(lengths());
+  op->prot = draw_prot(75);
   op->at = prng_.one_in(3) ? 0 : pick_page(m) * kPageSize;
   if (percent() < 30) {
     op->flags |= kFlagFixed;
@@ -213,7 +163,7 @@ void Generator::fill_mremap(Op* op, const SpaceModel& m) {
   if (percent() < 80) op->flags |= kFlagMayMove;
   if (percent() < 40) op->flags |= kFlagFixed;
   op->to = pick_page(m) * kPageSize;
-  if (percent() < 2) op->newlen = prng_.one_in(2) ? 0 : prng_.next();
+  if (percent() < 2) op->newlen = draw_wild_length(lengths());
 }
 
 void Generator::fill_store(Op* op, const Driver& driver, const SpaceModel& m) {
@@ -258,8 +208,7 @@ void Generator::fill_store(Op* op, const Driver& driver, const SpaceModel& m) {
     op->at += prng_.below(kPageSize);
     op->len = prng_.between(1, 300);
   }
-  op->fill = static_cast<Fill>(draw_weighted(prng_, fills_, fill_sum_));
-  op->seed = prng_.below(100'000);
+  draw_content(op);
 }
 
 void Generator::fill_in(Op* op, const Driver& driver) {
@@ -271,7 +220,7 @@ void Generator::fill_in(Op* op, const Driver& driver) {
     case OpKind::mmap: fill_mmap(op, m); break;
     case OpKind::mremap: fill_mremap(op, m); break;
     case OpKind::store: fill_store(op, driver, m); return;
-    case OpKind::mprotect: op->prot = draw_prot(); break;
+    case OpKind::mprotect: op->prot = draw_prot(75); break;
     case OpKind::madvise: {
       constexpr Advice kAdvices[] = {Advice::normal,   Advice::random,         Advice::sequential,
                                      Advice::willneed, Advice::willneed,       Advice::dontneed,
@@ -302,7 +251,7 @@ void Generator::fill_in(Op* op, const Driver& driver) {
   if (percent() < 2 && op->kind != OpKind::pin && op->kind != OpKind::unpin) {
     op->at += prng_.between(1, kPageMask);
   }
-  if (percent() < 1) op->len = prng_.one_in(2) ? 0 : prng_.next();
+  if (percent() < 1) op->len = draw_wild_length(lengths());
 }
 
 void Generator::fill_machine_op(Op* op) {

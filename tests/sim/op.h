@@ -8,11 +8,9 @@
 // Addresses are offsets from the start of the task's space; `--` is the machine.
 #pragma once
 
-#include <optional>
 #include <string>
 
-#include "content.h"
-#include "machine_sim/fault_plan.h"
+#include "op_text.h"
 #include "system/system.h"
 
 namespace spillway::sim {
@@ -22,7 +20,7 @@ using harness::kFillCount;
 using harness::make_page;
 
 // X(identifier, fields, what it does). Fields: a at, l len, b to, m newlen, p prot, g flags,
-// v advice, f fill, s seed, n number, k failure, x times, c cpu. A capital M or T first: an
+// v advice, f fill, s seed, n number, w failure, x times, c cpu. A capital M or T first: an
 // operation of the machine, or of a task.
 #define SPW_SIM_OPS(X)                                                              \
   X(mmap, "Talpg", "maps memory")                                                   \
@@ -47,7 +45,7 @@ using harness::make_page;
   X(settle, "M", "all I/O ends and background work is done until there is no more") \
   X(budget, "Mn", "the shared budget leaves n frames")                              \
   X(disk_max, "Mn", "at most n segments can be claimed from now on")                \
-  X(fail, "Mknx", "from the nth opportunity on, x of them fail")                    \
+  X(fail, "Mwnx", "from the nth opportunity on, x of them fail")                    \
   X(fork, "M", "a relative is forked: it refers to all segments")                   \
   X(reap, "M", "all relatives have ended")
 
@@ -92,8 +90,7 @@ const char* name_of(OpKind kind);
 // Whether a task performs the operation, not the machine.
 bool by_task(OpKind kind);
 
-std::string print(const Op& op);
-// nullopt: not an operation; `*problem` says why.
-std::optional<Op> parse_op(const std::string& line, std::string* problem);
+extern const harness::OpLanguage<Op> kOps;
+inline std::string print(const Op& op) { return kOps.print(op); }
 
 }  // namespace spillway::sim

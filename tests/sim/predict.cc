@@ -123,12 +123,6 @@ Prediction predict_madvise(const SpaceModel& model, const Op& op) {
 
 }  // namespace
 
-PageRange pages_of(u64 at, u64 len) {
-  const u64 end = at + len;
-  if (end < at || end + kPageMask < end) return {};
-  return {at / kPageSize, pages_for(end).v};
-}
-
 Prediction predict(const SpaceModel& model, const Setup& setup, const Op& op) {
   Prediction p;
   const PageRange range = pages_of(op.at, op.len);

@@ -10,9 +10,6 @@ namespace spillway::sim {
 
 using harness::Prediction;
 
-// The pages that an operation names, edges rounded outwards; empty when the address overflows.
-PageRange pages_of(u64 at, u64 len);
-
 // For mmap, munmap, mprotect, mremap, madvise, mlock, munlock and mincore.
 Prediction predict(const SpaceModel& model, const Setup& setup, const Op& op);
 // Whether a successful mmap or mremap may have chosen the place that starts at `page`.

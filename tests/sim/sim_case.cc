@@ -1,7 +1,5 @@
 #include "sim_case.h"
 
-#include "case_text.h"
-
 namespace spillway::sim {
 namespace {
 
@@ -45,22 +43,10 @@ Config Setup::system() const {
 
 std::string print(const Setup& setup) { return harness::print_setup<Setup>(setup, kSetupFields); }
 
-std::string print(const SimCase& c) {
-  std::string text = print(c.setup) + "\n";
-  for (const Op& op : c.ops) text += print(op) + "\n";
-  return text;
-}
-
 std::optional<SimCase> parse_case(const std::string& text, std::string* problem) {
-  const auto parse = [](const std::string& line, const Setup& setup, std::string* why) {
-    std::optional<Op> op = parse_op(line, why);
-    if (op.has_value() && by_task(op->kind) && op->task >= setup.tasks) {
-      *why = "there is no such task";
-      op.reset();
-    }
-    return op;
-  };
-  return harness::parse_case_text<SimCase>(text, kSetupFields, parse, problem);
+  constexpr harness::CaseLanguage<Setup, Op> kLanguage{kSetupFields, kOps, &Setup::tasks,
+                                                       "there is no such task"};
+  return kLanguage.parse(text, problem);
 }
 
 }  // namespace spillway::sim

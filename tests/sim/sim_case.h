@@ -7,8 +7,8 @@
 
 #include <optional>
 #include <string>
-#include <vector>
 
+#include "case_text.h"
 #include "machine_sim/sim_config.h"
 #include "op.h"
 #include "system/config.h"
@@ -52,14 +52,10 @@ struct Setup {
   bool operator==(const Setup&) const = default;
 };
 
-struct SimCase {
-  Setup setup;
-  std::vector<Op> ops;
-};
+using SimCase = harness::CaseOf<Setup, Op>;
 
 // One line, with the values that differ from the defaults.
 std::string print(const Setup& setup);
-std::string print(const SimCase& c);
 // Empty lines and what follows a # are skipped. nullopt: `*problem` names line and reason.
 std::optional<SimCase> parse_case(const std::string& text, std::string* problem);
 

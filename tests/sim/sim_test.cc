@@ -14,7 +14,7 @@ constexpr AreaKind kReadWrite{.prot = Prot::read_write};
 
 Op op_of(const std::string& line) {
   std::string problem;
-  const std::optional<Op> op = parse_op(line, &problem);
+  const std::optional<Op> op = kOps.parse(line, &problem);
   EXPECT_TRUE(op.has_value()) << line << ": " << problem;
   return op.value_or(Op{});
 }

@@ -12,129 +12,35 @@ bool is_zero(const u8* p, u64 bytes) {
 
 }  // namespace
 
-const ModelArea* SpaceModel::find(u64 page) const {
-  auto it = areas_.upper_bound(page);
-  if (it == areas_.begin()) return nullptr;
-  --it;
-  return page < it->second.range.end ? &it->second : nullptr;
-}
-
-std::vector<ModelArea> SpaceModel::areas_in(PageRange range) const {
-  std::vector<ModelArea> found;
-  if (range.empty()) return found;
-  auto it = areas_.upper_bound(range.first);
-  if (it != areas_.begin() && std::prev(it)->second.range.end > range.first) --it;
-  for (; it != areas_.end() && it->first < range.end; ++it) found.push_back(it->second);
-  return found;
-}
-
-bool SpaceModel::covered(PageRange range) const {
-  u64 at = range.first;
-  for (const ModelArea& a : areas_in(range)) {
-    if (a.range.first > at) return false;
-    at = a.range.end;
-  }
-  return at >= range.end;
-}
-
-bool SpaceModel::any_foreign(PageRange range) const {
-  const auto found = areas_in(range);
-  return std::any_of(found.begin(), found.end(), [](const auto& a) { return a.kind.foreign; });
-}
-
-bool SpaceModel::any_locked(PageRange range) const {
-  const auto found = areas_in(range);
-  return std::any_of(found.begin(), found.end(), [](const auto& a) { return a.kind.locked; });
-}
-
-u64 SpaceModel::total_vm() const {
-  u64 sum = 0;
-  for (const auto& [first, a] : areas_) sum += a.range.pages();
-  return sum;
-}
-
-u64 SpaceModel::locked_vm() const {
-  u64 sum = 0;
-  for (const auto& [first, a] : areas_) sum += a.kind.locked ? a.range.pages() : 0;
-  return sum;
-}
-
 bool SpaceModel::has_gap(u64 wanted) const {
   u64 at = brk_pages_;
-  for (const auto& [first, a] : areas_) {
+  for (const ModelArea& a : areas()) {
     if (a.range.end <= at) continue;
-    if (first > at && first - at >= wanted) return true;
+    if (a.range.first > at && a.range.first - at >= wanted) return true;
     at = a.range.end;
   }
   return pages_ - at >= wanted;
 }
 
-void SpaceModel::split(u64 at) {
-  auto it = areas_.lower_bound(at);
-  if (it == areas_.begin()) return;
-  --it;
-  ModelArea& low = it->second;
-  if (low.range.end <= at) return;
-  ModelArea high = low;
-  high.range.first = at;
-  low.range.end = at;
-  areas_.emplace(at, high);
-}
-
-void SpaceModel::merge_around(PageRange range) {
-  auto it = areas_.lower_bound(range.first);
-  if (it != areas_.begin()) --it;
-  while (it != areas_.end() && it->first <= range.end) {
-    const auto next = std::next(it);
-    if (next != areas_.end() && it->second.range.end == next->first &&
-        it->second.kind == next->second.kind && !it->second.kind.foreign) {
-      it->second.range.end = next->second.range.end;
-      areas_.erase(next);
-    } else {
-      it = next;
-    }
-  }
-}
-
-template <class Fn>
-void SpaceModel::change(PageRange range, Fn fn) {
-  if (range.empty()) return;
-  split(range.first);
-  split(range.end);
-  for (auto it = areas_.lower_bound(range.first); it != areas_.end() && it->first < range.end;
-       ++it) {
-    fn(it->second.kind);
-  }
-  merge_around(range);
-}
-
-void SpaceModel::erase_contents(PageRange range) {
-  contents_.erase(contents_.lower_bound(range.first), contents_.lower_bound(range.end));
-}
-
 void SpaceModel::map(PageRange range, AreaKind kind) {
   unmap(range);
-  areas_.emplace(range.first, ModelArea{range, kind});
-  merge_around(range);
+  put({range, kind});
 }
 
 void SpaceModel::unmap(PageRange range) {
-  if (range.empty()) return;
-  split(range.first);
-  split(range.end);
-  areas_.erase(areas_.lower_bound(range.first), areas_.lower_bound(range.end));
-  erase_contents(range);
+  cut_out(range);
+  discard(range);
 }
 
 void SpaceModel::protect(PageRange range, Prot prot) {
-  change(range, [prot](AreaKind& kind) { kind.prot = prot; });
+  change_in(range, [prot](ModelArea& a) { a.kind.prot = prot; });
 }
 
 void SpaceModel::set_locked(PageRange range, bool locked) {
-  change(range, [locked](AreaKind& kind) { kind.locked = locked; });
+  change_in(range, [locked](ModelArea& a) { a.kind.locked = locked; });
 }
 
-void SpaceModel::discard(PageRange range) { erase_contents(range); }
+void SpaceModel::discard(PageRange range) { harness::erase_range(&contents_, range); }
 
 void SpaceModel::free_lazily(PageRange range) {
   for (auto it = contents_.lower_bound(range.first); it != contents_.end() && it->first < range.end;
@@ -145,12 +51,7 @@ void SpaceModel::free_lazily(PageRange range) {
 
 void SpaceModel::move(PageRange from, PageRange to) {
   const AreaKind kind = find(from.first)->kind;
-  std::map<u64, Content> moved;
-  for (auto it = contents_.lower_bound(from.first); it != contents_.end() && it->first < from.end;
-       ++it) {
-    const u64 page = it->first - from.first + to.first;
-    if (page < to.end) moved.emplace(page, std::move(it->second));
-  }
+  std::map<u64, Content> moved = harness::take_moved(&contents_, from, to);
   unmap(from);
   map(to, kind);
   contents_.merge(moved);

@@ -9,21 +9,13 @@
 #include <memory>
 #include <vector>
 
-#include "base/units.h"
+#include "area_map.h"
 #include "machine/pte.h"
 
 namespace spillway::sim {
 
-struct PageRange {
-  u64 first = 0;
-  u64 end = 0;
-  bool empty() const { return end <= first; }
-  u64 pages() const { return empty() ? 0 : end - first; }
-  bool overlaps(PageRange o) const { return first < o.end && o.first < end; }
-  PageRange clip(PageRange o) const {
-    return {first > o.first ? first : o.first, end < o.end ? end : o.end};
-  }
-};
+using harness::PageRange;
+using harness::pages_of;
 
 // What kind of area; neighbours of one kind are one area, except foreign ones.
 struct AreaKind {
@@ -37,9 +29,12 @@ struct AreaKind {
 struct ModelArea {
   PageRange range;
   AreaKind kind;
+
+  ModelArea from(u64 page) const { return {{page, range.end}, kind}; }
+  bool joins(const ModelArea& after) const { return kind == after.kind && !kind.foreign; }
 };
 
-class SpaceModel {
+class SpaceModel : public harness::AreaMap<ModelArea> {
  public:
   SpaceModel(u64 pages, u64 brk_pages) : pages_(pages), brk_pages_(brk_pages) {}
 
@@ -48,18 +43,15 @@ class SpaceModel {
   u64 brk() const { return brk_; }  // bytes from the start
   void set_brk(u64 bytes) { brk_ = bytes; }
 
-  // The area around a page; null if there is none.
-  const ModelArea* find(u64 page) const;
-  std::vector<ModelArea> areas_in(PageRange range) const;
-  std::vector<ModelArea> areas() const { return areas_in({0, pages_}); }
-  u64 area_count() const { return areas_.size(); }
-  bool is_free(PageRange range) const { return areas_in(range).empty(); }
-  // No hole in the range.
-  bool covered(PageRange range) const;
-  bool any_foreign(PageRange range) const;
-  bool any_locked(PageRange range) const;
-  u64 total_vm() const;
-  u64 locked_vm() const;
+  bool any_foreign(PageRange range) const {
+    return any(range, [](const ModelArea& a) { return a.kind.foreign; });
+  }
+  bool any_locked(PageRange range) const {
+    return any(range, [](const ModelArea& a) { return a.kind.locked; });
+  }
+  u64 locked_vm() const {
+    return pages_where(harness::kAllPages, [](const ModelArea& a) { return a.kind.locked; });
+  }
   // Whether a gap of `pages` pages exists outside what is kept for brk.
   bool has_gap(u64 pages) const;
 
@@ -95,17 +87,10 @@ class SpaceModel {
     std::vector<Bytes> candidates;
     bool lazy = false;  // may become zero at any time until the next store
   };
-  void erase_contents(PageRange range);
-  // Cuts areas so that none reaches over the edges of the range.
-  void split(u64 at);
-  void merge_around(PageRange range);
-  template <class Fn>
-  void change(PageRange range, Fn fn);
 
   u64 pages_;
   u64 brk_pages_;
   u64 brk_ = 0;
-  std::map<u64, ModelArea> areas_;  // by first page
   std::map<u64, Content> contents_;
 };
 

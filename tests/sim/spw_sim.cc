@@ -44,9 +44,6 @@ int sweep(const harness::Options& o) {
 int main(int argc, char** argv) {
   using namespace spillway;
   const harness::Options o = harness::parse_options(sim::SimSuite::kProgram, argc, argv);
-  harness::Command<sim::SimSuite> command(o);
-  if (!o.replay.empty()) return command.replay();
-  if (o.sweep) return sim::sweep(o);
-  if (o.print_seed != 0) return command.print_seed();
-  return command.run();
+  if (o.sweep && o.replay.empty()) return sim::sweep(o);
+  return harness::run_command<sim::SimSuite>(o);
 }

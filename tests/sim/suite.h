@@ -15,11 +15,8 @@ struct SimSuite {
   using Case = SimCase;
   using Driver = sim::Driver;
   using Generator = sim::Generator;
-  static std::optional<SimCase> parse_case(const std::string& text, std::string* problem) {
-    return sim::parse_case(text, problem);
-  }
-  // Simpler forms of one operation; see shrink.h.
-  static std::vector<Op> simpler(const Op& op);
+  static constexpr auto* parse_case = &sim::parse_case;
+  static std::vector<Op> simpler(const Op& op) { return harness::simpler_forms(op, {&Op::task}); }
 };
 
 using Runner = harness::Runner<SimSuite>;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "op_text.h"
 #include "words.h"
 
 namespace spillway::harness {
@@ -41,13 +42,46 @@ std::string print_setup(const Setup& setup, std::span<const SetupField<Setup>> f
   return text;
 }
 
-// `parse(line, setup, problem)` reads an operation and checks that it suits the setup. nullopt:
-// `*problem` names line and reason.
-template <class Case, class ParseOp>
-std::optional<Case> parse_case_text(const std::string& text,
-                                    std::span<const SetupField<decltype(Case::setup)>> fields,
-                                    ParseOp parse, std::string* problem) {
-  Case c;
+// A machine and what runs on it, and operations.
+template <class Setup, class Op>
+struct CaseOf {
+  Setup setup;
+  std::vector<Op> ops;
+};
+
+template <class Setup, class Op>
+std::string print(const CaseOf<Setup, Op>& c) {
+  std::string text = print(c.setup) + "\n";
+  for (const Op& op : c.ops) text += print(op) + "\n";
+  return text;
+}
+
+// How a suite writes cases: its setup, its operations, and who performs them.
+template <class Setup, class Op>
+struct CaseLanguage {
+  std::span<const SetupField<Setup>> fields;
+  const OpLanguage<Op>& ops;
+  u64 Setup::*tasks;    // how many tasks there are,
+  const char* no_task;  // and what is wrong with a number that is not below it
+  // nullopt: `*problem` names line and reason.
+  std::optional<CaseOf<Setup, Op>> parse(const std::string& text, std::string* problem) const;
+
+ private:
+  std::optional<Op> parse_op(const std::string& line, const Setup& setup,
+                             std::string* problem) const {
+    std::optional<Op> op = ops.parse(line, problem);
+    if (op.has_value() && ops.by_task(*op) && op->task >= setup.*tasks) {
+      *problem = no_task;
+      op.reset();
+    }
+    return op;
+  }
+};
+
+template <class Setup, class Op>
+std::optional<CaseOf<Setup, Op>> CaseLanguage<Setup, Op>::parse(const std::string& text,
+                                                                std::string* problem) const {
+  CaseOf<Setup, Op> c;
   std::istringstream lines(text);
   u32 number = 0;
   for (std::string line; std::getline(lines, line);) {
@@ -65,7 +99,7 @@ std::optional<Case> parse_case_text(const std::string& text,
       }
       continue;
     }
-    const auto op = parse(line, c.setup, problem);
+    const std::optional<Op> op = parse_op(line, c.setup, problem);
     if (!op.has_value()) {
       *problem = where + *problem;
       return std::nullopt;

@@ -1,6 +1,7 @@
 // The command around a suite: seeds in several processes, replay of files, shrinking, statistics.
-// A Suite (runner.h) has besides
 // A Suite (runner.h) has besides: kProgram, and simpler(op) as shrink.h wants it.
+#pragma once
+
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -165,6 +166,15 @@ int Command<Suite>::run() {
   std::printf("%s: seed %llu fails; `%s --seeds %llu --steps %u` shows it again\n", name, seed,
               name, seed, o_.steps);
   return shrink_and_report(first_failure_);
+}
+
+// What main() does when there is nothing special about the suite.
+template <class Suite>
+int run_command(const Options& options) {
+  Command<Suite> command(options);
+  if (!options.replay.empty()) return command.replay();
+  if (options.print_seed != 0) return command.print_seed();
+  return command.run();
 }
 
 }  // namespace spillway::harness

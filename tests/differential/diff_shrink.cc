@@ -1,30 +1,9 @@
-#include "shrink.h"
+#include "diff_shrink.h"
 
 #include <sys/mman.h>
 
-#include <algorithm>
-
 namespace spillway::diff {
 namespace {
-
-// Drops chunks of halving size, from the back, because what follows the cause matters least.
-bool drop_chunks(DiffCase* c, const StillFails& still_fails, const TimeLeft& time_left) {
-  bool shorter = false;
-  for (u64 chunk = std::max<u64>(1, c->ops.size() / 2); chunk != 0; chunk /= 2) {
-    for (u64 end = c->ops.size(); end > 0 && time_left();) {
-      const u64 begin = end > chunk ? end - chunk : 0;
-      DiffCase candidate = *c;
-      candidate.ops.erase(candidate.ops.begin() + static_cast<i64>(begin),
-                          candidate.ops.begin() + static_cast<i64>(end));
-      if (still_fails(candidate)) {
-        *c = std::move(candidate);
-        shorter = true;
-      }
-      end = std::min<u64>(begin, c->ops.size());
-    }
-  }
-  return shorter;
-}
 
 // Simpler forms of one operation, most drastic first. Every form is smaller in some number and
 // greater in none, so that simplifying ends.
@@ -55,22 +34,6 @@ std::vector<Op> simpler(const Op& op) {
   return forms;
 }
 
-bool simplify_ops(DiffCase* c, const StillFails& still_fails, const TimeLeft& time_left) {
-  bool simplified = false;
-  for (u64 i = 0; i < c->ops.size(); ++i) {
-    for (const Op& form : simpler(c->ops[i])) {
-      if (!time_left()) return simplified;
-      DiffCase candidate = *c;
-      candidate.ops[i] = form;
-      if (!still_fails(candidate)) continue;
-      *c = std::move(candidate);
-      simplified = true;
-      break;
-    }
-  }
-  return simplified;
-}
-
 // The setting that the difference does not need is the usual one.
 bool simplify_setup(DiffCase* c, const StillFails& still_fails, const TimeLeft& time_left) {
   bool simplified = false;
@@ -93,9 +56,9 @@ bool simplify_setup(DiffCase* c, const StillFails& still_fails, const TimeLeft& 
 
 DiffCase shrink(DiffCase c, const StillFails& still_fails, const TimeLeft& time_left) {
   while (time_left()) {
-    bool simplified = drop_chunks(&c, still_fails, time_left);
+    bool simplified = harness::drop_chunks(&c, still_fails, time_left);
     simplified = simplify_setup(&c, still_fails, time_left) || simplified;
-    simplified = simplify_ops(&c, still_fails, time_left) || simplified;
+    simplified = harness::simplify_ops(&c, simpler, still_fails, time_left) || simplified;
     if (!simplified) break;
   }
   return c;
