@@ -58,8 +58,8 @@ SYSTEM_WINGS = {"machine_host", "machine_arena"}
 DRIVERS = {
     # libext2fs reads and writes blocks through the buffer cache, and must not be entered by reclaim
     # while it holds half a change (PageAllocator::NoFs).
-    "fs_ext": {"vfs/file_system.h", "vfs/buffer_cache.h", "pagecache/page_cache.h",
-               "page/page_allocator.h"},
+    "fs_ext": {"vfs/file_system.h", "vfs/buffer_cache.h", "vfs/page_transfers.h",
+               "pagecache/page_cache.h", "page/page_allocator.h"},
     # A file system tells the page cache of the ends of its transfers.
     "fs_host": {"vfs/file_system.h", "pagecache/page_cache.h"},
     "swap_redis": {"swap/tier.h"},

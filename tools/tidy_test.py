@@ -88,6 +88,8 @@ class DependencyRule(Base):
         self.silent("include", "src/fs_host/a.cc", self.include("machine/frames.h"))
         self.fires("include", "src/fs_host/a.cc", self.include("vfs/dentry_private.h"))
         self.fires("include", "src/fs_host/a.cc", self.include("page/page.h"))
+        self.silent("include", "src/fs_ext/a.cc", self.include("vfs/page_transfers.h"))
+        self.fires("include", "src/fs_host/a.cc", self.include("vfs/page_transfers.h"))
         self.fires("include", "src/system/a.cc", self.include("fs_host/a.h"))
 
     def test_form_of_an_include(self):

@@ -6,46 +6,6 @@
 
 namespace spillway {
 
-ExtFs::Request& ExtFs::take_request(Inode& inode, u32 index) {
-  Request& request = *free_requests_;
-  free_requests_ = request.next_free;
-  ++in_flight_;
-  request = Request{};
-  request.inode = &inode;
-  request.number = static_cast<u32>(inode.number);
-  request.index = index;
-  return request;
-}
-
-void ExtFs::put_request(Request& request) {
-  request.total = 0;
-  request.next_free = free_requests_;
-  free_requests_ = &request;
-  --in_flight_;
-}
-
-// Whether a transfer of ours in flight touches one of these pages of the device, and one of the two
-// writes: an image may give one block to several pages.
-bool ExtFs::collides(IoOp op, u64 block, u64 count) const {
-  if (in_flight_ == 0) return false;
-  for (const Request& r : requests_) {
-    const u64 left = r.total - r.at;  // page by page: the rest of it
-    const bool touches = r.total != 0 && r.io.block < block + count && block < r.io.block + left;
-    if (touches && (op == IoOp::write || r.io.op == IoOp::write)) return true;
-  }
-  return false;
-}
-
-void ExtFs::submit(Request& request, IoOp op, u64 block) {
-  request.io.op = op;
-  request.io.block = block;
-  request.io.count = request.total;
-  for (u32 i = 0; i < request.total; ++i) request.io.frames[i] = request.frames[i];
-  request.io.sink = this;
-  request.io.cookie = reinterpret_cast<u64>(&request);
-  device_->submit(request.io);
-}
-
 Status ExtFs::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) {
   Inode& inode = inode_of(mapping);
   SPW_ASSERT_LE(count, kIoFramesMax);
@@ -78,11 +38,11 @@ Status ExtFs::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 cou
       physical[i] = r.kind == RunKind::written ? r.physical + (u64{index} + i - r.first) : kZeros;
     }
     const bool reads = physical[i] != kZeros && physical[i] != kBad;
-    if (reads && collides(IoOp::read, physical[i], 1)) return Error::wait;
+    if (reads && transfers_.collides(IoOp::read, physical[i], 1)) return Error::wait;
     const bool continues = i != 0 && reads && physical[i] == physical[i - 1] + 1;
     if (reads && !continues) ++requests;
   }
-  if (requests > kRequestsMax - in_flight_) return Error::wait;
+  if (!transfers_.room_for(requests)) return Error::wait;
   for (u32 i = 0; i < count;) {
     if (physical[i] == kZeros) {
       std::memset(machine_->frames.bytes(frames[i]), 0, kPageSize);
@@ -90,12 +50,9 @@ Status ExtFs::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 cou
     } else if (physical[i] == kBad) {
       cache_->read_done(frames[i++], Error::corrupt);
     } else {
-      Request& request = take_request(inode, index + i);
-      const u64 block = physical[i];
-      do {
-        request.frames[request.total++] = frames[i++];
-      } while (i < count && physical[i] != kBad && physical[i] == physical[i - 1] + 1);
-      submit(request, IoOp::read, block);
+      const u32 begin = i++;
+      while (i < count && physical[i] != kBad && physical[i] == physical[i - 1] + 1) ++i;
+      transfers_.read(mapping, index + begin, physical[begin], frames + begin, i - begin);
     }
   }
   return kOk;
@@ -123,9 +80,7 @@ Status ExtFs::read_blocks_of_page(Inode& inode, u32 index, Pfn pfn) {
     std::memcpy(out + i * size, buffer.value()->data, size);
     buffers_->brelse(*buffer.value());
   }
-  const u64 start = u64{index} << kPageShift;
-  const u64 valid = inode.mapping.size_bytes > start ? inode.mapping.size_bytes - start : 0;
-  if (valid < kPageSize) std::memset(out + valid, 0, kPageSize - valid);
+  zero_behind_end(out, index, inode.mapping.size_bytes);
   return kOk;
 }
 
@@ -138,8 +93,7 @@ WriteOutcome ExtFs::write_page(Mapping& mapping, Pfn pfn) {
   }
   const u32 index = page.index;
   if (index >= mapping.size_pages()) return WriteOutcome::refused;
-  if (in_flight_ == kRequestsMax) return WriteOutcome::wait;
-  const u64 start = u64{index} << kPageShift;
+  if (!transfers_.room_for(1)) return WriteOutcome::wait;
   const u64 first = u64{index} * blocks_per_page();
   const u64 count = std::min<u64>(blocks_per_page(), blocks_for(mapping.size_bytes) - first);
   // A page that got dirty without asking for its blocks (a store through a mapping, or a tail that
@@ -172,11 +126,8 @@ WriteOutcome ExtFs::write_page(Mapping& mapping, Pfn pfn) {
     ended_.push_back({pfn, lacks.error()});
     return WriteOutcome::started;
   }
-  const u64 valid = mapping.size_bytes - start;
-  if (valid < kPageSize) {
-    // Programs may have stored behind the end of file: that must not reach the device.
-    std::memset(machine_->frames.bytes(pfn) + valid, 0, kPageSize - valid);
-  }
+  // Programs may have stored behind the end of file: that must not reach the device.
+  zero_behind_end(machine_->frames.bytes(pfn), index, mapping.size_bytes);
   const Call call(*this, ExtIo::Waits::no);
   if (!whole_pages()) {
     const Status status = write_blocks_of_page(inode, index, pfn, first, count);
@@ -192,11 +143,8 @@ WriteOutcome ExtFs::write_page(Mapping& mapping, Pfn pfn) {
     return WriteOutcome::started;
   }
   const u64 block = run.value().physical + (first - run.value().first);
-  if (collides(IoOp::write, block, 1)) return WriteOutcome::wait;
-  Request& request = take_request(inode, index);
-  request.frames[request.total++] = pfn;
-  request.unwritten = run.value().kind == RunKind::unwritten;
-  submit(request, IoOp::write, block);
+  if (transfers_.collides(IoOp::write, block, 1)) return WriteOutcome::wait;
+  transfers_.write(mapping, index, block, pfn, run.value().kind == RunKind::unwritten ? 1 : 0);
   return WriteOutcome::started;
 }
 
@@ -216,51 +164,9 @@ Status ExtFs::write_blocks_of_page(Inode& inode, u32 index, Pfn pfn, u64 first, 
   return kOk;
 }
 
-void ExtFs::io_done(IoRequest& io, Status status) {
-  Request& request = *reinterpret_cast<Request*>(io.cookie);
-  if (io.op == IoOp::read) {
-    read_ended(request, status);
-    return;
-  }
-  const Pfn pfn = request.frames[0];
-  if (status.ok() && request.unwritten) note_written(request.number, request.index, 1);
-  put_request(request);
-  cache_->write_done(pfn, status);
-}
-
-void ExtFs::page_was_read(Request& request, u32 i, Status status) {
-  const Pfn pfn = request.frames[i];
-  if (status.ok()) {
-    const u64 start = u64{request.index + i} << kPageShift;
-    const u64 bytes = request.inode->mapping.size_bytes;
-    const u64 valid = bytes > start ? bytes - start : 0;
-    if (valid < kPageSize) {
-      std::memset(machine_->frames.bytes(pfn) + valid, 0, kPageSize - valid);
-    }
-  }
-  cache_->read_done(pfn, status);
-}
-
-// A run of pages that fails is read again page by page, so that only the bad ones fail.
-void ExtFs::read_ended(Request& request, Status status) {
-  if (request.single) {
-    page_was_read(request, request.at, status);
-    if (++request.at == request.total) {
-      put_request(request);
-      return;
-    }
-  } else if (status.ok() || request.total == 1) {
-    for (u32 i = 0; i < request.total; ++i) page_was_read(request, i, status);
-    put_request(request);
-    return;
-  } else {
-    request.single = true;
-  }
-  const u64 block = request.at == 0 ? request.io.block : request.io.block + 1;
-  request.io.block = block;
-  request.io.count = 1;
-  request.io.frames[0] = request.frames[request.at];
-  device_->submit(request.io);
+void ExtFs::page_written(Mapping& mapping, u32 index, u32 note, Status status) {
+  if (!status.ok() || note == 0) return;
+  note_written(static_cast<u32>(inode_of(mapping).number), index, 1);
 }
 
 }  // namespace spillway

@@ -28,11 +28,7 @@ Status ExtFs::open(const ExtParts& parts, ExtMode mode) {
   mode_ = mode;
   const u64 bytes = parts.device_bytes != 0 ? parts.device_bytes : device_->size().bytes();
   io_.init(*buffers_, *host_, bytes);
-  free_requests_ = nullptr;
-  for (Request& request : requests_) {
-    request.next_free = free_requests_;
-    free_requests_ = &request;
-  }
+  transfers_.init(*machine_, *cache_, buffers_->observer(), *device_, *this);
   // The library tells its user of what it finds on standard error; our errors say it.
   set_com_err_hook(say_nothing);
   const Call call(*this, ExtIo::Waits::yes);
@@ -95,7 +91,7 @@ Status ExtFs::close() {
       status = flush();
     }
   }
-  SPW_ASSERT_EQ(in_flight_, 0U);
+  SPW_ASSERT_EQ(transfers_.in_flight(), 0U);
   ext2fs_free(fs_);
   fs_ = nullptr;
   zones_.clear();

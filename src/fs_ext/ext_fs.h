@@ -34,6 +34,7 @@
 #include "fs_ext/ext_super.h"
 #include "page/page_allocator.h"
 #include "vfs/file_system.h"
+#include "vfs/page_transfers.h"
 
 namespace spillway {
 
@@ -49,9 +50,8 @@ struct ExtParts {
   u64 device_bytes = 0;  // of the image, if it is no multiple of a page; 0 = device.size()
 };
 
-class ExtFs final : public FileSystem, public IoSink {
+class ExtFs final : public FileSystem, private PageTransfers::Owner {
  public:
-  static constexpr u32 kRequestsMax = 64;  // transfers in flight
   static constexpr u32 kFramesAhead = 16;  // had before a change begins: more than any one needs
 
   ExtFs() = default;
@@ -100,7 +100,6 @@ class ExtFs final : public FileSystem, public IoSink {
   Status sync() override;
   Status read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) override;
   WriteOutcome write_page(Mapping& mapping, Pfn pfn) override;
-  void io_done(IoRequest& io, Status status) override;
 
  private:
   using Raw = ext2_inode_large;
@@ -141,18 +140,6 @@ class ExtFs final : public FileSystem, public IoSink {
     u32 previous = 0;  // offset of the entry before it; the same if there is none
     u32 number = 0;
     u32 type = 0;  // as stored
-  };
-  struct Request {
-    IoRequest io;
-    Inode* inode = nullptr;
-    u32 number = 0;
-    u32 index = 0;  // of the first page
-    u32 total = 0;
-    u32 at = 0;  // when page by page: the one in flight
-    bool single = false;
-    bool unwritten = false;  // of a write: to be converted
-    Pfn frames[kIoFramesMax];
-    Request* next_free = nullptr;
   };
   struct Zone {
     u64 first;
@@ -226,12 +213,8 @@ class ExtFs final : public FileSystem, public IoSink {
   // ext_data.cc
   Status read_blocks_of_page(Inode& inode, u32 index, Pfn pfn);
   Status write_blocks_of_page(Inode& inode, u32 index, Pfn pfn, u64 first, u64 count);
-  Request& take_request(Inode& inode, u32 index);
-  void put_request(Request& request);
-  bool collides(IoOp op, u64 block, u64 count) const;
-  void submit(Request& request, IoOp op, u64 block);
-  void page_was_read(Request& request, u32 i, Status status);
-  void read_ended(Request& request, Status status);
+  // `note`: 1 if the page's block is unwritten, to be converted.
+  void page_written(Mapping& mapping, u32 index, u32 note, Status status) override;
 
   // ext_directory.cc
   Result<Buffer*> directory_block(Inode& directory, u64 n, u64* physical);
@@ -276,9 +259,7 @@ class ExtFs final : public FileSystem, public IoSink {
   std::vector<Zone> zones_;  // sorted, disjoint
   std::vector<Written> written_;
   std::vector<Ended> ended_;
-  Request requests_[kRequestsMax];
-  Request* free_requests_ = nullptr;
-  u32 in_flight_ = 0;
+  PageTransfers transfers_;
 };
 
 }  // namespace spillway

@@ -110,6 +110,7 @@ Status ExtFs::transfer_now(IoOp op, u64 page, Pfn frame) {
     const bool any = host_->complete_io();
     SPW_ASSERT(any || sink.ended);
   }
+  transfers_.count(op, sink.status);
   return sink.status;
 }
 

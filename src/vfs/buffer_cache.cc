@@ -36,17 +36,12 @@ Status BufferCache::init(Machine& machine, PageCache& cache, PageAllocator& allo
   const u64 frame_count = frames.count().v;
   hash_bits_ = hash_bits_for(device.size().v < frame_count ? device.size().v : frame_count);
   hash_ = static_cast<Buffer**>(machine.boot.alloc(sizeof(Buffer*) << hash_bits_, 64));
-  void* requests = machine.boot.alloc(kRequestsMax * sizeof(Request), 64);
-  if (hash_ == nullptr || requests == nullptr) return Error::no_memory;
-  for (u32 i = 0; i < kRequestsMax; ++i) {
-    Request* request = new (static_cast<Request*>(requests) + i) Request{};
-    request->next_free = free_requests_;
-    free_requests_ = request;
-  }
+  if (hash_ == nullptr) return Error::no_memory;
   KmemCacheConfig heads = KmemCacheConfig::core("buffer_head", sizeof(Buffer));
   heads.several = true;  // one per device
   SPW_TRY(heads_.init(cache.slabs(), heads));
   device_ = &device;
+  transfers_.init(machine, cache, observer, device, *this);
   mapping_.size_bytes = device.size().v << kPageShift;
   mapping_.owner = PageOwner::file;
   mapping_.own_flushing = true;
@@ -216,7 +211,7 @@ void BufferCache::read_ahead(u64 block, u32 count) {
   const u64 left = blocks() - block;
   const u32 last = page_of(block + (count < left ? count : left) - 1);
   const PageAllocator::NoFs no_fs(*allocator_);
-  for (u64 index = page_of(block); index <= last && in_flight_ < kRequestsMax - kRequestsKept;) {
+  for (u64 index = page_of(block); index <= last && transfers_.room_for(kRequestsKept + 1);) {
     const u32 at = static_cast<u32>(index);
     if (cache_->find(mapping_, at).pfn().valid()) {
       ++index;
@@ -328,6 +323,8 @@ bool BufferCache::release_page(Mapping&, Pfn pfn) {
 BufferCacheStats BufferCache::stats() const {
   BufferCacheStats stats = stats_;
   stats.pages = mapping_.nr_pages;
+  stats.reads = transfers_.pages_read();
+  stats.writes = transfers_.pages_written();
   return stats;
 }
 

@@ -25,8 +25,8 @@
 // systems (PageAllocator::NoFs).
 #pragma once
 
-#include "pagecache/page_cache.h"
 #include "vfs/flush_source.h"
+#include "vfs/page_transfers.h"
 
 namespace spillway {
 
@@ -56,10 +56,9 @@ struct BufferCacheStats {
   u64 released = 0;  // pages that reclaim took
 };
 
-class BufferCache final : public Backing, public IoSink, public FlushSource {
+class BufferCache final : public Backing, public FlushSource, private PageTransfers::Owner {
  public:
-  static constexpr u32 kRequestsMax = 64;  // transfers in flight
-  // Of these, reading ahead leaves so many to others.
+  // Of PageTransfers::kMax, reading ahead leaves so many to others.
   static constexpr u32 kRequestsKept = 32;
 
   // `block_size` is 512, 1024, 2048 or 4096. `device` outlives the cache. no_memory: boot memory;
@@ -110,10 +109,12 @@ class BufferCache final : public Backing, public IoSink, public FlushSource {
   Status close();
 
   u64 dirty() const { return stats_.dirty; }
-  u32 in_flight() const { return in_flight_; }
+  u32 in_flight() const { return transfers_.in_flight(); }
   BufferCacheStats stats() const;
   const Mapping& mapping() const { return mapping_; }
   const KmemCache& heads() const { return heads_; }
+  // Where this cache counts, for file systems that stand on it.
+  const Observer& observer() const { return *observer_; }
   // The buffer of a block, null if it has none; for tests and views.
   const Buffer* find(u64 block) const;
   // O(buffers): the invariants.
@@ -123,22 +124,8 @@ class BufferCache final : public Backing, public IoSink, public FlushSource {
   WriteOutcome write_page(Mapping& mapping, Pfn pfn) override;
   // try_to_free_buffers.
   bool release_page(Mapping& mapping, Pfn pfn) override;
-  void io_done(IoRequest& request, Status status) override;
 
  private:
-  // A transfer in flight. One that reads several pages and fails is repeated page by page, so that
-  // only those fail that are bad.
-  struct Request {
-    IoRequest io;
-    u32 index = 0;  // of the first page
-    u32 total = 0;  // pages
-    u32 at = 0;     // when page by page: the one in flight
-    bool single = false;
-    u32 written = 0;  // of a write: a bit for each block of the page whose buffer was dirty
-    Pfn frames[kIoFramesMax];
-    Request* next_free = nullptr;
-  };
-
   u32 page_of(u64 block) const { return static_cast<u32>(block >> page_blocks_shift_); }
   u32 blocks_per_page() const { return 1U << page_blocks_shift_; }
   u64 first_block(u32 index) const { return u64{index} << page_blocks_shift_; }
@@ -153,13 +140,8 @@ class BufferCache final : public Backing, public IoSink, public FlushSource {
   Result<Pfn> page_for(u32 index, bool fills, bool* fresh);
   bool page_busy(const Page& page) const;
 
-  Request& take_request(u32 index);
-  void put_request(Request& request);
-  void submit(Request& request, IoOp op);
-  void submit_single(Request& request);
-  void read_ended(Request& request, Status status);
-  void write_ended(Request& request, Status status);
-  void page_was_read(Pfn pfn, Status status);
+  // `note`: a bit for each block of the page whose buffer was dirty.
+  void page_written(Mapping& mapping, u32 index, u32 note, Status status) override;
   bool validate_hash() const;
   bool validate_dirty() const;
 
@@ -177,8 +159,7 @@ class BufferCache final : public Backing, public IoSink, public FlushSource {
   u32 hash_bits_ = 0;
   Buffer* dirty_head_ = nullptr;  // the oldest
   Buffer* dirty_tail_ = nullptr;
-  Request* free_requests_ = nullptr;
-  u32 in_flight_ = 0;
+  PageTransfers transfers_;
   BufferCacheStats stats_;
 };
 

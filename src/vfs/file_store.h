@@ -17,18 +17,17 @@
 // Thread safety: the engine lock. Calls that need an I/O return Error::wait: call again.
 #pragma once
 
-#include "pagecache/page_cache.h"
 #include "vfs/buffer_cache.h"
 #include "vfs/file_system.h"
+#include "vfs/page_transfers.h"
 
 namespace spillway {
 
 enum class Metadata : u8 { in_memory, on_device };
 
-class FileStore final : public FileSystem, public IoSink {
+class FileStore final : public FileSystem, private PageTransfers::Owner {
  public:
   static constexpr u32 kFilesMax = 1024;   // inodes
-  static constexpr u32 kRequestsMax = 64;  // transfers in flight
   static constexpr u32 kTableBlocks = 32;  // of the inode table
   static constexpr u32 kPoolBlocks = 224;  // of directories and symbolic links
   static constexpr u32 kMetadataBlocks = kTableBlocks + kPoolBlocks;
@@ -78,9 +77,8 @@ class FileStore final : public FileSystem, public IoSink {
 
   Status read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) override;
   WriteOutcome write_page(Mapping& mapping, Pfn pfn) override;
-  void io_done(IoRequest& request, Status status) override;
 
-  u32 in_flight() const { return in_flight_; }
+  u32 in_flight() const { return transfers_.in_flight(); }
   // The inode with the number i + 1; unused ones too.
   const Extent& extent(u32 i) const { return extents_[i]; }
   // Of a file in memory.
@@ -102,18 +100,6 @@ class FileStore final : public FileSystem, public IoSink {
   // Words of Inode::fs_data. A directory's blocks are u16 in the words from kBlocks on; 0 = none.
   static constexpr u32 kFirstBlock = 0, kCapacity = 1, kParent = 2, kBlocks = 3;
 
-  // A transfer in flight. One that reads several pages and fails is repeated page by page, so that
-  // only those fail that are bad.
-  struct FileRequest {
-    IoRequest io;
-    Inode* inode;
-    u32 index;  // of the first page
-    u32 total;  // pages
-    u32 at;     // when page by page: the one in flight
-    bool single;
-    Pfn frames[kIoFramesMax];
-    FileRequest* next_free;
-  };
   struct Record;          // an inode in the table
   struct DirectoryEntry;  // the head of a record in a directory block
   class Block;            // a metadata block, held
@@ -142,14 +128,8 @@ class FileStore final : public FileSystem, public IoSink {
   Result<u64> make(Inode& directory, Name name, const Name* target, const NewInode& made);
   void remember_name(u64 number, Name name);
 
-  FileRequest& take_request(Inode& inode, u32 index);
-  void put_request(FileRequest& request);
-  void submit(FileRequest& request, IoOp op);
-  void submit_single(FileRequest& request);
-  void page_was_read(Inode& inode, u32 index, Pfn pfn, Status status);
-  void read_ended(FileRequest& request, Status status);
-  void write_ended(FileRequest& request, Status status);
-  void transfer_ended(Inode& inode);
+  void page_written(Mapping& mapping, u32 index, u32 note, Status status) override;
+  void transfer_ended(Mapping& mapping) override;
 
   Machine* machine_ = nullptr;
   PageCache* cache_ = nullptr;
@@ -164,8 +144,7 @@ class FileStore final : public FileSystem, public IoSink {
   u64 taken_[kMetadataBlocks / 64] = {};    // a bit per metadata block that has an owner
   u64 started_[kMetadataBlocks / 64] = {};  // a bit per metadata block that has contents
   u32 inodes_used_ = 0;
-  FileRequest* free_requests_ = nullptr;
-  u32 in_flight_ = 0;
+  PageTransfers transfers_;
 };
 
 }  // namespace spillway

@@ -26,14 +26,8 @@ Status FileStore::init(Machine& machine, PageCache& cache, PageAllocator& alloca
   frames_ = &frames;
   observer_ = &observer;
   on_device_ = device != nullptr && metadata == Metadata::on_device;
-  void* requests = machine.boot.alloc(kRequestsMax * sizeof(FileRequest), 64);
   void* extents = machine.boot.alloc(kFilesMax * sizeof(Extent), 64);
-  if (requests == nullptr || extents == nullptr) return Error::no_memory;
-  for (u32 i = 0; i < kRequestsMax; ++i) {
-    FileRequest* request = new (static_cast<FileRequest*>(requests) + i) FileRequest{};
-    request->next_free = free_requests_;
-    free_requests_ = request;
-  }
+  if (extents == nullptr) return Error::no_memory;
   extents_ = static_cast<Extent*>(extents);
   for (u32 i = 0; i < kFilesMax; ++i) new (&extents_[i]) Extent;
   if (on_device_) {
@@ -47,6 +41,7 @@ Status FileStore::init(Machine& machine, PageCache& cache, PageAllocator& alloca
   if (device != nullptr) {
     written_ = static_cast<u64*>(machine.boot.alloc((device->size().v / 64 + 1) * sizeof(u64), 64));
     if (written_ == nullptr) return Error::no_memory;
+    transfers_.init(machine, cache, observer, *device, *this);
   }
   device_ = device;
   for (u32 i = 0; i < kTableBlocks; ++i) set_bit(taken_, i);
@@ -240,12 +235,8 @@ FileSystemStats FileStore::stats() {
 }
 
 bool FileStore::validate() const {
-  if (device_ == nullptr) return in_flight_ == 0;
-  u32 free = 0;
-  for (const FileRequest* r = free_requests_; r != nullptr; r = r->next_free) {
-    if (++free > kRequestsMax) return false;
-  }
-  if (free + in_flight_ != kRequestsMax) return false;
+  if (device_ == nullptr) return in_flight() == 0;
+  if (!transfers_.validate()) return false;
   const u64 blocks = device_->size().v;
   u64 within = 0;
   u32 used = 0;

@@ -341,7 +341,7 @@ TEST_F(FileStoreTest, more_transfers_than_requests_wait_their_turn) {
   Inode& inode = create("f", 0, 200);
   ASSERT_TRUE(bed_.write(inode, 0, text(200 * kPageSize, 'x')).ok());
   EXPECT_EQ(bed_.vfs.fsync(inode).error(), Error::wait);
-  EXPECT_EQ(bed_.files.in_flight(), FileStore::kRequestsMax);
+  EXPECT_EQ(bed_.files.in_flight(), PageTransfers::kMax);
   EXPECT_TRUE(bed_.validate());
   EXPECT_TRUE(bed_.sync(inode).ok());
   bed_.drop(inode);
@@ -351,7 +351,7 @@ TEST_F(FileStoreTest, more_transfers_than_requests_wait_their_turn) {
     status = bed_.cache.start_read(inode.mapping, started, 1, started, kAllocUser);
   }
   EXPECT_EQ(status.error(), Error::wait);
-  EXPECT_EQ(started / 2 - 1, FileStore::kRequestsMax);
+  EXPECT_EQ(started / 2 - 1, PageTransfers::kMax);
   bed_.complete_all();
 }
 

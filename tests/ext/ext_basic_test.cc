@@ -77,6 +77,30 @@ TEST_P(ExtTest, files_of_all_sizes_read_back) {
   EXPECT_TRUE(again.unmount().ok());
 }
 
+// Whatever is transferred, contents and metadata, is counted once.
+TEST_P(ExtTest, vmstat_counts_every_page_once) {
+  ExtBed bed(image());
+  ASSERT_TRUE(bed.open_status.ok());
+  const u64 pages = 60;
+  const std::string data = pattern(pages * kPageSize - 77, 3);
+  const u64 out_before = bed.count(Counter::pgpgout);
+  ASSERT_EQ(bed.put_file("/f", data), "ok");
+  ASSERT_EQ(bed.sync(), "ok");
+  EXPECT_GE(bed.count(Counter::pgpgout) - out_before, pages);
+  ASSERT_EQ(bed.set_size("/f", 20 * kPageSize + 5000), "ok");  // a tail is read and written
+  ASSERT_TRUE(bed.unmount().ok());
+  EXPECT_EQ(bed.count(Counter::pgpgin), bed.device.read);
+  EXPECT_EQ(bed.count(Counter::pgpgout), bed.device.written);
+
+  ExtBed again(bed.stored(), ExtMode::read_only);
+  ASSERT_TRUE(again.open_status.ok());
+  EXPECT_EQ(again.read("/f"), data.substr(0, 20 * kPageSize + 5000));
+  EXPECT_GE(again.count(Counter::pgpgin), 22U);
+  EXPECT_EQ(again.count(Counter::pgpgin), again.device.read);
+  EXPECT_EQ(again.count(Counter::pgpgout), 0U);
+  EXPECT_TRUE(again.unmount().ok());
+}
+
 TEST_P(ExtTest, names_come_and_go) {
   ExtBed bed(image());
   ASSERT_TRUE(bed.open_status.ok());

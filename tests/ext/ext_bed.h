@@ -14,6 +14,22 @@
 
 namespace spillway {
 
+// A device that counts the pages that it is asked for.
+struct CountedDevice final : BlockDevice {
+  explicit CountedDevice(BlockDevice& below) : device(below) { size_ = below.size(); }
+  void submit(IoRequest& request) override {
+    (request.op == IoOp::read ? read : written) += request.count;
+    device.submit(request);
+  }
+  u32 in_flight() const override { return device.in_flight(); }
+  Result<u64> claim_segment() override { return device.claim_segment(); }
+  void release_segment(u64 segment) override { device.release_segment(segment); }
+  bool sole_owner(u64 segment) const override { return device.sole_owner(segment); }
+  BlockDevice& device;
+  u64 read = 0;
+  u64 written = 0;
+};
+
 struct ExtBed : CacheBed, ExtHost {
   static SimConfig config_of(u64 frames, u64 pages, u64 seed) {
     SimConfig config;
@@ -41,11 +57,9 @@ struct ExtBed : CacheBed, ExtHost {
     ExtProbe probe;
     SPW_TRY(ExtFs::probe(reinterpret_cast<const u8*>(image.data()) + ExtProbe::kOffset,
                          image.size(), &probe));
-    SPW_TRY(
-        buffers.init(m, cache, allocator, frames, observer, *m.block_devices[0], probe.block_size));
+    SPW_TRY(buffers.init(m, cache, allocator, frames, observer, device, probe.block_size));
     has_buffers = true;
-    SPW_TRY(
-        ext.open({m, cache, allocator, frames, buffers, *m.block_devices[0], *this, bytes_}, mode));
+    SPW_TRY(ext.open({m, cache, allocator, frames, buffers, device, *this, bytes_}, mode));
     SPW_TRY(vfs.init(m, cache, allocator, frames, observer,
                      {.inode_hash_bits = 6, .dentry_hash_bits = 6}));
     return wait_for([&] { return vfs.mount(ext); });
@@ -248,6 +262,7 @@ struct ExtBed : CacheBed, ExtHost {
   static constexpr FileTime kNow{1'700'000'123, 456'789'012};
   const u64 bytes_;
   BatchReclaimer evicting{allocator, frames};
+  CountedDevice device{*sim.machine().block_devices[0]};
   BufferCache buffers;
   ExtFs ext;
   Vfs vfs;
