@@ -44,8 +44,9 @@ ROOMS = {
     "fault": 8,
     "reclaim": 9,
     "system": 10,
-    "workload": 11,
-    "api": 12,
+    "script": 11,
+    "workload": 12,
+    "api": 13,
 }
 CORE_TOP = 10
 PORT_TOP = 2

@@ -42,6 +42,7 @@ class DependencyRule(Base):
                              ("src/reclaim/a.h", "fault/fault.h"),
                              ("src/system/a.cc", "reclaim/kswapd.h"),
                              ("src/api/a.cc", "workload/op.h"),
+                             ("src/workload/a.h", "script/verbs.h"),
                              ("src/api/a.cc", "spillway/pool.h"),
                              ("include/spillway/pool.h", "system/system.h")]:
             self.silent("include", path, self.include(target))
@@ -51,6 +52,7 @@ class DependencyRule(Base):
                              ("src/page/a.cc", "reclaim/kswapd.h"),
                              ("src/page/a_test.cc", "slab/cache.h"),
                              ("src/fault/a.cc", "api/pool.h"),
+                             ("src/script/a.cc", "workload/runner.h"),
                              ("src/system/a.cc", "workload/op.h")]:
             self.fires("include", path, self.include(target))
 

@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "base/prng.h"
+#include "script/verbs.h"
 #include "workload/hardware.h"
 #include "workload/memory_model.h"
 #include "workload/picture.h"
-#include "workload/verbs.h"
 #include "workload/walk_log.h"
 
 namespace spillway {

@@ -1,4 +1,4 @@
-#include "workload/lexer.h"
+#include "script/lexer.h"
 
 #include <array>
 

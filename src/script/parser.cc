@@ -1,5 +1,5 @@
 // From lines to nested statements.
-#include "workload/parser.h"
+#include "script/parser.h"
 
 #include <deque>
 

@@ -1,7 +1,7 @@
 // From tokens to one typed statement, along the signature of its verb.
 #include <algorithm>
 
-#include "workload/parser.h"
+#include "script/parser.h"
 
 namespace spillway {
 namespace {

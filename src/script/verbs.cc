@@ -1,4 +1,4 @@
-#include "workload/verbs.h"
+#include "script/verbs.h"
 
 #include <array>
 

@@ -4,7 +4,7 @@
 #include <map>
 #include <set>
 
-#include "workload/parser.h"
+#include "script/parser.h"
 
 namespace spillway {
 namespace {

@@ -1,7 +1,7 @@
 // Goal: what is printed reads back the same, mistakes are told with line, column and what would be
 // right, and no bytes at all can harm the parser. Method: statements drawn from the signatures
 // themselves; a table of mistakes; mutations of a good file.
-#include "workload/scenario.h"
+#include "script/scenario.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "base/prng.h"
-#include "workload/parser.h"
+#include "script/parser.h"
 
 namespace spillway {
 namespace {

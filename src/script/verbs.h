@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "workload/scenario.h"
-#include "workload/verb_list.h"
+#include "script/scenario.h"
+#include "script/verb_list.h"
 
 namespace spillway {
 

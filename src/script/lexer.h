@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "workload/scenario.h"
+#include "script/scenario.h"
 
 namespace spillway {
 

@@ -1,8 +1,8 @@
 // The parser's two halves, for each other: parse_scenario (scenario.h) is what others call.
 #pragma once
 
-#include "workload/lexer.h"
-#include "workload/verbs.h"
+#include "script/lexer.h"
+#include "script/verbs.h"
 
 namespace spillway {
 

@@ -1,8 +1,8 @@
 // Printing scenarios, and the arithmetic of their numbers.
-#include "workload/scenario.h"
+#include "script/scenario.h"
 
-#include "workload/lexer.h"
-#include "workload/verbs.h"
+#include "script/lexer.h"
+#include "script/verbs.h"
 
 namespace spillway {
 namespace {

@@ -1,7 +1,7 @@
 // Any bytes are a scenario or are told what is wrong with them; a scenario prints and reads back.
 // Begin with the shipped ones: scenario_fuzz -max_len=4096 corpus/ scenarios/
 #include "base/assert.h"
-#include "workload/scenario.h"
+#include "script/scenario.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   using namespace spillway;
