@@ -11,7 +11,7 @@ Status ExtFs::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 cou
   SPW_ASSERT_LE(count, kIoFramesMax);
   (void)deliver();
   if (!written_.empty()) {
-    const Call call(*this, ExtIo::Waits::yes);
+    const Change change(*this);
     SPW_TRY(settle());
   }
   const Call call(*this, ExtIo::Waits::no);

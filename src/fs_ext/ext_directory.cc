@@ -42,6 +42,7 @@ Result<Buffer*> ExtFs::directory_block(Inode& directory, u64 n, u64* physical) {
   SPW_TRY_ASSIGN(run, map(directory, n));
   if (run.kind != RunKind::written) return Error::corrupt;
   const u64 block = run.physical + (n - run.first);
+  if (io_.keeps(block)) SPW_TRY(commit(Commit::in_order));
   SPW_TRY_ASSIGN(buffer, io_.bread(block));
   // The checksum holds the inode's generation, which the library reads by itself: where that had
   // to wait, it would call a good checksum bad.

@@ -12,8 +12,13 @@ ExtFs& owner_of(ext2_filsys fs) { return *static_cast<ExtFs*>(fs->priv_data); }
 
 }  // namespace
 
-ExtFs::~ExtFs() {
+ExtFs::~ExtFs() { free_library(); }
+
+void ExtFs::free_library() {
+  if (known_map_ != nullptr) ext2fs_free_block_bitmap(known_map_);
+  known_map_ = nullptr;
   if (fs_ != nullptr) ext2fs_free(fs_);
+  fs_ = nullptr;
 }
 
 Status ExtFs::open(const ExtParts& parts, ExtMode mode) {
@@ -49,16 +54,17 @@ Status ExtFs::open(const ExtParts& parts, ExtMode mode) {
   status = check_groups();
   if (status.ok() && writes) {
     status = status_of_ext(ext2fs_read_bitmaps(fs_));
+    if (status.ok()) status = status_of_ext(ext2fs_copy_bitmap(fs_->block_map, &known_map_));
     ext2fs_set_block_alloc_stats_callback(
         fs_,
         [](ext2_filsys fs, blk64_t block, int in_use) {
-          if (in_use < 0) owner_of(fs).forget_blocks(block, 1);
+          owner_of(fs).block_changed_hands(block, 1, in_use > 0);
         },
         nullptr);
     ext2fs_set_block_alloc_stats_range_callback(
         fs_,
         [](ext2_filsys fs, blk64_t block, blk_t count, int in_use) {
-          if (in_use < 0) owner_of(fs).forget_blocks(block, count);
+          owner_of(fs).range_changed_hands(block, count, in_use > 0);
         },
         nullptr);
     // From here on the image is not clean, and the device says so before anything else changes.
@@ -71,8 +77,7 @@ Status ExtFs::open(const ExtParts& parts, ExtMode mode) {
     }
   }
   if (!status.ok()) {
-    ext2fs_free(fs_);
-    fs_ = nullptr;
+    free_library();
   }
   return status;
 }
@@ -83,7 +88,10 @@ Status ExtFs::close() {
   if (mode_ == ExtMode::read_write) {
     const Call call(*this, ExtIo::Waits::yes);
     (void)deliver();
-    status = settle();
+    {
+      const Change change(*this);
+      status = settle();
+    }
     if (status.ok()) status = flush();
     if (status.ok()) {
       fs_->super->s_state = static_cast<u16>(fs_->super->s_state | EXT2_VALID_FS);
@@ -92,8 +100,7 @@ Status ExtFs::close() {
     }
   }
   SPW_ASSERT_EQ(transfers_.in_flight(), 0U);
-  ext2fs_free(fs_);
-  fs_ = nullptr;
+  free_library();
   zones_.clear();
   written_.clear();
   return status;
@@ -102,6 +109,8 @@ Status ExtFs::close() {
 // Superblock, descriptors, bitmaps into the buffer cache, all buffers to the device, and the device
 // told to keep them.
 Status ExtFs::flush() {
+  SPW_TRY(commit(Commit::in_order));
+  release_freed();
   if ((fs_->flags & EXT2_FLAG_DIRTY) != 0) {
     SPW_TRY(status_of_ext(ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC)));
     fs_->flags |= EXT2_FLAG_MASTER_SB_ONLY;
@@ -113,7 +122,10 @@ Status ExtFs::flush() {
 Status ExtFs::sync() {
   if (mode_ == ExtMode::read_only) return kOk;
   const Call call(*this, ExtIo::Waits::yes);
-  SPW_TRY(settle());
+  {
+    const Change change(*this);
+    SPW_TRY(settle());
+  }
   return flush();
 }
 
@@ -121,6 +133,10 @@ Status ExtFs::begin_change() {
   if (mode_ == ExtMode::read_only) return Error::read_only;
   if (allocator_->in_reclaim()) return kOk;  // an inode is stored to make room
   (void)deliver();
+  if (wants_freed()) {
+    const Call call(*this, ExtIo::Waits::yes);
+    SPW_TRY(flush());
+  }
   switch (allocator_->make_room(PageCount(kFramesAhead))) {
     case ReclaimOutcome::progress: return kOk;
     case ReclaimOutcome::wait: return Error::wait;

@@ -20,6 +20,12 @@
 //   X5  An inode without a name is stored with link count 0 and a time of deletion: should we be
 //       killed, e2fsck frees it.
 //
+//   X6  A kill at any moment leaves an image of which e2fsck -fy keeps everything that sync()
+//       confirmed: a block is on the device before something refers to it, entries are where they
+//       moved to before they leave, a name is gone before its inode is, and there under its new
+//       name before the old one goes (ext_order.cc). What is freed is given out again only when
+//       the device knows that it is free.
+//
 // The journal is not written. An image whose journal needs recovery, or that was not unmounted
 // cleanly, is refused for writing; run e2fsck first.
 //
@@ -28,10 +34,12 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <vector>
 
 #include "fs_ext/ext_io.h"
 #include "fs_ext/ext_super.h"
+#include "fs_ext/ext_types.h"
 #include "page/page_allocator.h"
 #include "vfs/file_system.h"
 #include "vfs/page_transfers.h"
@@ -50,7 +58,7 @@ struct ExtParts {
   u64 device_bytes = 0;  // of the image, if it is no multiple of a page; 0 = device.size()
 };
 
-class ExtFs final : public FileSystem, private PageTransfers::Owner {
+class ExtFs final : public FileSystem, private PageTransfers::Owner, private ExtTypes {
  public:
   static constexpr u32 kFramesAhead = 16;  // had before a change begins: more than any one needs
 
@@ -123,63 +131,51 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner {
     const bool before_;
   };
 
-  enum class RunKind : u8 { hole, written, unwritten };
-  // Consecutive blocks of a file that lie side by side.
-  struct Run {
-    u64 first = 0;  // block of the file
-    u64 count = 0;
-    u64 physical = 0;
-    RunKind kind = RunKind::hole;
-    u64 end() const { return first + count; }
+  // A call that changes blocks: they go to the buffer cache at its end, in order. X6.
+  class Change {
+   public:
+    explicit Change(ExtFs& fs) : fs_(fs), call_(fs, ExtIo::Waits::yes) { fs.io_.open_change(); }
+    // What cannot be written stays dirty, and sync() tells of it.
+    ~Change() {
+      if (fs_.io_.close_change()) (void)fs_.commit(Commit::in_order);
+    }
+    Change(const Change&) = delete;
+    Change& operator=(const Change&) = delete;
+
+   private:
+    ExtFs& fs_;
+    Call call_;
   };
-  // Where an entry of a directory is.
-  struct Found {
-    u64 block = 0;     // of the directory
-    u64 physical = 0;  // of the device
-    u32 offset = 0;
-    u32 previous = 0;  // offset of the entry before it; the same if there is none
-    u32 number = 0;
-    u32 type = 0;  // as stored
-  };
-  struct Zone {
-    u64 first;
-    u64 end;
-  };
-  // Blocks whose contents are stored and whose extents still say "unwritten".
-  struct Written {
-    u32 number;
-    u64 first;
-    u64 count;
-  };
-  struct Ended {
-    Pfn pfn;
-    Status status;
-  };
-  // One entry of a directory block, checked.
-  struct Entry {
-    Name name;
-    u32 number;
-    u32 type;  // as stored
-    u32 offset;
-    u32 length;    // rec_len
-    u32 previous;  // offset of the one before
-  };
-  enum class Walk : u8 { go_on, stop };
+  // `write_all`: all of it is on the device when the call returns.
+  enum class Commit : u8 { in_order, write_all };
 
   // ext_fs.cc
   // Before a call that changes something: frames for the buffers that it may need, so that it does
   // not end halfway for want of them. read_only, wait, no_memory.
   Status begin_change();
+  void free_library();
   Status check_groups();
   Status add_zones();
   bool data_blocks_valid(u64 physical, u64 count) const;
   Status flush();
   void forget_blocks(u64 physical, u64 count);
+
+  // ext_order.cc
+  Status commit(Commit how);
+  Status write_inode_block(u32 number);
+  void block_changed_hands(u64 block, u64 count, bool taken);
+  void range_changed_hands(u64 block, u64 count, bool taken);
+  void inode_freed(u32 number);
+  void release_freed();
+  bool wants_freed() const;
+
   // Blocks that files do not get: for the trees of extents that settle() may have to grow, and
   // because the library forgets what it had allocated when it runs out halfway. As Linux's
   // s_resv_clusters: 2 %, at most 4096.
   u64 kept_blocks() const;
-  bool has_room() const { return ext2fs_free_blocks_count(fs_->super) > kept_blocks(); }
+  bool has_room() const {
+    return ext2fs_free_blocks_count(fs_->super) > kept_blocks() + freed_blocks_;
+  }
   u32 blocks_per_page() const { return static_cast<u32>(kPageSize / probe_.block_size); }
   bool whole_pages() const { return probe_.block_size == kPageSize; }
   u64 blocks_for(u64 bytes) const { return (bytes + probe_.block_size - 1) / probe_.block_size; }
@@ -191,6 +187,7 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner {
   Status check_raw(u64 number, Raw& raw);
   void fill(Inode& inode, Raw& raw);
   Status store_attributes(Inode& inode);
+  Status store_size_and_attributes(Inode& inode);
   void take_attributes(const Inode& inode, Raw& raw);
   Result<u32> new_inode(Inode& directory, const NewInode& made, Raw* raw);
   void free_inode(u32 number, Raw& raw);
@@ -260,6 +257,12 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner {
   std::vector<Written> written_;
   std::vector<Ended> ended_;
   PageTransfers transfers_;
+  ext2fs_block_bitmap known_map_ = nullptr;  // the block bitmap as it was last told of
+  std::set<u64> fresh_;                      // blocks allocated since the last commit
+  // Freed since the last flush: not yet given out again.
+  std::vector<Zone> freed_;
+  u64 freed_blocks_ = 0;
+  std::vector<u32> freed_inodes_;
 };
 
 }  // namespace spillway

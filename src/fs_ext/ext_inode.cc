@@ -183,9 +183,16 @@ Status ExtFs::write_inode(Inode& inode) {
   SPW_TRY(begin_change());
   // Reclaim must not end I/O under its own feet. Storing the inode can be repeated at any point;
   // what else is to do comes with the next store.
-  const bool in_reclaim = allocator_->in_reclaim();
-  const Call call(*this, in_reclaim ? ExtIo::Waits::no : ExtIo::Waits::yes);
-  if (!in_reclaim) SPW_TRY(trim_tail(inode));
+  if (allocator_->in_reclaim()) {
+    const Call call(*this, ExtIo::Waits::no);
+    return store_size_and_attributes(inode);
+  }
+  const Change change(*this);
+  SPW_TRY(trim_tail(inode));
+  return store_size_and_attributes(inode);
+}
+
+Status ExtFs::store_size_and_attributes(Inode& inode) {
   Raw raw;
   SPW_TRY(load(inode.number, &raw));
   take_attributes(inode, raw);
@@ -214,7 +221,7 @@ Status ExtFs::trim_tail(Inode& inode) {
 Status ExtFs::delete_inode(Inode& inode) {
   SPW_TRY(begin_change());
   if (allocator_->in_reclaim()) return Error::wait;
-  const Call call(*this, ExtIo::Waits::yes);
+  const Change change(*this);
   const auto number = static_cast<u32>(inode.number);
   drop_written(number);
   forget_map(inode);
@@ -239,6 +246,7 @@ void ExtFs::free_inode(u32 number, Raw& raw) {
   // If it cannot be stored, e2fsck finds an inode that the bitmap does not know: leaks nothing.
   (void)store(number, raw);
   ext2fs_inode_alloc_stats2(fs_, number, -1, (raw.i_mode & kModeType) == kModeDirectory ? 1 : 0);
+  inode_freed(number);
 }
 
 // Takes a number and stores a first version of the inode, without blocks.

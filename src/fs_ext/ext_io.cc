@@ -196,15 +196,50 @@ errcode_t ExtIo::read(u64 at, u64 bytes, u8* out) {
   while (bytes != 0) {
     const u64 in = at % size;
     const u64 part = size - in < bytes ? size - in : bytes;
-    const Result<Buffer*> buffer = bread(at / size);
-    if (!buffer.ok()) return code_of(buffer.error());
-    std::memcpy(out, buffer.value()->data + in, part);
-    buffers_->brelse(*buffer.value());
+    if (keeps(at / size)) {
+      std::memcpy(out, kept_.find(at / size)->second.bytes + in, part);
+    } else {
+      const Result<Buffer*> buffer = bread(at / size);
+      if (!buffer.ok()) return code_of(buffer.error());
+      std::memcpy(out, buffer.value()->data + in, part);
+      buffers_->brelse(*buffer.value());
+    }
     at += part;
     out += part;
     bytes -= part;
   }
   return 0;
+}
+
+errcode_t ExtIo::keep(u64 block, u64 in, u64 part, const u8* data) {
+  if (const auto known = kept_.find(block); known != kept_.end()) {
+    std::memcpy(known->second.bytes + in, data, part);
+    return 0;
+  }
+  const Result<Buffer*> buffer = bread(block);
+  if (!buffer.ok()) return code_of(buffer.error());
+  if (std::memcmp(buffer.value()->data + in, data, part) != 0) {
+    Kept& kept = kept_[block];
+    std::memcpy(kept.bytes, buffer.value()->data, buffers_->block_size());
+    std::memcpy(kept.bytes + in, data, part);
+  }
+  buffers_->brelse(*buffer.value());
+  return 0;
+}
+
+Status ExtIo::move_kept(u64 block) {
+  const auto kept = kept_.find(block);
+  SPW_ASSERT(kept != kept_.end());
+  SPW_TRY_ASSIGN(buffer, bread_to_write(block));
+  std::memcpy(buffer->data, kept->second.bytes, buffers_->block_size());
+  buffers_->mark_dirty(*buffer);
+  buffers_->brelse(*buffer);
+  kept_.erase(kept);
+  return kOk;
+}
+
+Status ExtIo::write_block(u64 block) {
+  return repeat([&] { return buffers_->write_block(block); });
 }
 
 errcode_t ExtIo::write(u64 at, u64 bytes, const u8* data) {
@@ -213,16 +248,21 @@ errcode_t ExtIo::write(u64 at, u64 bytes, const u8* data) {
   while (bytes != 0) {
     const u64 in = at % size;
     const u64 part = size - in < bytes ? size - in : bytes;
-    const Result<Buffer*> held = bread_to_write(at / size);
-    if (!held.ok()) return code_of(held.error());
-    Buffer& buffer = *held.value();
-    // The library writes all bitmaps when one bit has changed; blocks that stay as they are need
-    // no write.
-    if (std::memcmp(buffer.data + in, data, part) != 0) {
-      std::memcpy(buffer.data + in, data, part);
-      buffers_->mark_dirty(buffer);
+    if (changes_open_ != 0) {
+      const errcode_t code = keep(at / size, in, part, data);
+      if (code != 0) return code;
+    } else {
+      const Result<Buffer*> held = bread_to_write(at / size);
+      if (!held.ok()) return code_of(held.error());
+      Buffer& buffer = *held.value();
+      // The library writes all bitmaps when one bit has changed; blocks that stay as they are need
+      // no write.
+      if (std::memcmp(buffer.data + in, data, part) != 0) {
+        std::memcpy(buffer.data + in, data, part);
+        buffers_->mark_dirty(buffer);
+      }
+      buffers_->brelse(buffer);
     }
-    buffers_->brelse(buffer);
     at += part;
     data += part;
     bytes -= part;

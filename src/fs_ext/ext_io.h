@@ -5,10 +5,15 @@
 // yet, its read is started and the library's call ends with kExtWait, which becomes Error::wait;
 // the caller's next try finds it. What changes blocks cannot be repeated halfway and is called with
 // Waits::yes: the manager makes the host end I/O until the block is there.
+//
+// While a change is open (open_change), blocks that are written are kept aside, and reads find them
+// there; ExtFs::commit moves them to the buffer cache in an order that a kill may interrupt.
 // Thread safety: the engine lock.
 #pragma once
 
 #include <ext2fs/ext2fs.h>
+
+#include <map>
 
 #include "vfs/buffer_cache.h"
 
@@ -58,6 +63,22 @@ class ExtIo {
   // The block is going to be something else: what the cache knows of it is dropped.
   void forget(u64 block);
 
+  // --- Blocks kept aside.
+  struct Kept {
+    u8 bytes[kPageSize];
+  };
+  void open_change() { ++changes_open_; }
+  // Whether it was the outermost one.
+  bool close_change() { return --changes_open_ == 0; }
+  const std::map<u64, Kept>& kept() const { return kept_; }
+  bool keeps(u64 block) const { return !kept_.empty() && kept_.contains(block); }
+  // What is kept of the block is not to be written any more.
+  void drop_kept(u64 block) { kept_.erase(block); }
+  // Moves it to the buffer cache. no_memory, io: it is still kept.
+  Status move_kept(u64 block);
+  // The block is on the device as the buffer cache has it.
+  Status write_block(u64 block);
+
   Waits waits() const { return waits_; }
   class Mode {
    public:
@@ -78,12 +99,15 @@ class ExtIo {
  private:
   template <class Call>
   auto repeat(Call call) -> decltype(call());
+  errcode_t keep(u64 block, u64 in, u64 part, const u8* data);
   bool inside(u64 at, u64 bytes) const { return at <= bytes_ && bytes <= bytes_ - at; }
 
   BufferCache* buffers_ = nullptr;
   ExtHost* host_ = nullptr;
   u64 bytes_ = 0;
   Waits waits_ = Waits::yes;
+  u32 changes_open_ = 0;
+  std::map<u64, Kept> kept_;
 };
 
 }  // namespace spillway

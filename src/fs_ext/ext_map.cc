@@ -143,13 +143,14 @@ Status ExtFs::allocate(Inode& inode, Raw& raw, u64 block) {
                                      BMAP_ALLOC | (extents ? BMAP_UNINIT : 0), block, nullptr,
                                      &physical)));
   if (!data_blocks_valid(physical, 1)) return Error::corrupt;
-  forget_blocks(physical, 1);  // the library has put zeros into the buffer cache: X1
+  io_.drop_kept(physical);  // the library has put zeros there: X1
+  forget_blocks(physical, 1);
   return extents ? kOk : zero_blocks(physical, 1);
 }
 
 Status ExtFs::reserve_blocks(Inode& inode, u64 first, u64 count) {
   SPW_TRY(begin_change());
-  const Call call(*this, ExtIo::Waits::yes);
+  const Change change(*this);
   const u64 per_page = blocks_per_page();
   // The last page that a file can have may be cut short by what its map reaches.
   const u64 end = std::min((first + count) * per_page, size_max(inode) / probe_.block_size);
@@ -227,7 +228,7 @@ Status ExtFs::zero_tail(Inode& inode, Raw&, u64 bytes) {
 
 Status ExtFs::truncate(Inode& inode, u64 bytes) {
   SPW_TRY(begin_change());
-  const Call call(*this, ExtIo::Waits::yes);
+  const Change change(*this);
   SPW_TRY(settle());
   Raw raw;
   SPW_TRY(load(inode.number, &raw));
@@ -307,6 +308,13 @@ Status ExtFs::convert(const Written& written) {
     const u64 extent_end = extent.e_lblk + extent.e_len;
     if (block < extent.e_lblk || block >= extent_end) return Error::corrupt;
     const u64 to = std::min(end, extent_end);
+    if (!whole_pages()) {
+      // Contents go through the buffer cache: they first, or a kill would show what the blocks held
+      // before. What cannot be written stays dirty, and sync() tells of it.
+      for (u64 i = block; i < to; ++i) {
+        (void)io_.write_block(extent.e_pblk + (i - extent.e_lblk));
+      }
+    }
     if ((extent.e_flags & EXT2_EXTENT_FLAGS_UNINIT) == 0) {
       block = to;
     } else if (block == extent.e_lblk && to == extent_end && extent.e_len > 1) {

@@ -56,7 +56,7 @@ Status ExtFs::make_directory_block(u32 number, u64 parent, Raw* raw) {
 
 Result<u64> ExtFs::create(Inode& directory, Name name, const NewInode& made) {
   SPW_TRY(begin_change());
-  const Call call(*this, ExtIo::Waits::yes);
+  const Change change(*this);
   const Result<Found> there = find(directory, name);
   if (there.ok()) return Error::exists;
   if (there.error() != Error::no_entry) return there.error();
@@ -97,7 +97,7 @@ Result<u64> ExtFs::symlink(Inode& directory, Name name, Name target, const NewIn
   SPW_TRY(begin_change());
   if (target.length == 0) return Error::no_entry;
   if (target.length >= probe_.block_size || target.length > 4095) return Error::name_too_long;
-  const Call call(*this, ExtIo::Waits::yes);
+  const Change change(*this);
   const Result<Found> there = find(directory, name);
   if (there.ok()) return Error::exists;
   if (there.error() != Error::no_entry) return there.error();
@@ -146,13 +146,15 @@ Status ExtFs::write_target(u32 number, Name target, Raw* raw) {
 
 Status ExtFs::link(Inode& directory, Name name, Inode& target) {
   SPW_TRY(begin_change());
-  const Call call(*this, ExtIo::Waits::yes);
+  const Change change(*this);
   const Result<Found> there = find(directory, name);
   if (there.ok()) return Error::exists;
   if (there.error() != Error::no_entry) return there.error();
   if (target.attr.nlink >= kLinksMax) return Error::too_many_links;
   SPW_TRY(
       insert(directory, name, static_cast<u32>(target.number), entry_type_of(target.attr.mode)));
+  // The name that the file had may go before the next flush.
+  SPW_TRY(commit(Commit::write_all));
   ++target.attr.nlink;
   SPW_TRY(store_attributes(target));
   return store_attributes(directory);
@@ -172,18 +174,20 @@ Status ExtFs::drop_link(Inode& directory, Inode& target) {
 
 Status ExtFs::unlink(Inode& directory, Name name, Inode& target) {
   SPW_TRY(begin_change());
-  const Call call(*this, ExtIo::Waits::yes);
+  const Change change(*this);
   SPW_TRY_ASSIGN(found, find(directory, name));
   if (found.number != target.number) return Error::corrupt;
   if (target.is_directory()) SPW_TRY(check_empty(target));
   SPW_TRY(remove(directory, found));
+  // The name goes first, then the inode.
+  if (target.is_directory() || target.attr.nlink <= 1) SPW_TRY(commit(Commit::write_all));
   return drop_link(directory, target);
 }
 
 Status ExtFs::rename(Inode& from, Name old_name, Inode& to, Name new_name, Inode& moved,
                      Inode* replaced) {
   SPW_TRY(begin_change());
-  const Call call(*this, ExtIo::Waits::yes);
+  const Change change(*this);
   const auto number = static_cast<u32>(moved.number);
   const u32 type = entry_type_of(moved.attr.mode);
   SPW_TRY_ASSIGN(old_place, find(from, old_name));
@@ -198,6 +202,8 @@ Status ExtFs::rename(Inode& from, Name old_name, Inode& to, Name new_name, Inode
     if (replaced->is_directory()) SPW_TRY(check_empty(*replaced));
     SPW_TRY_ASSIGN(new_place, find(to, new_name));
     if (new_place.number != replaced->number) return Error::corrupt;
+    // Or a kill might leave the name with neither of the two.
+    SPW_TRY(write_inode_block(number));
     const u32 links_before = to.attr.nlink;
     if (changes_parent && !replaced->is_directory()) SPW_TRY(add_directory_link(to));
     const Status status = replace(to, new_place, number, type);
@@ -217,6 +223,7 @@ Status ExtFs::rename(Inode& from, Name old_name, Inode& to, Name new_name, Inode
       return status;
     }
   }
+  SPW_TRY(commit(Commit::write_all));
   // The insertion may have moved the old entry: a block of a hashed directory may have been split.
   SPW_TRY_ASSIGN(now_at, find(from, old_name));
   if (now_at.number != number) return Error::corrupt;

@@ -272,6 +272,18 @@ u32 BufferCache::flush(u32 max, u64 now_ns, bool all) {
   return static_cast<u32>(before - stats_.dirty);
 }
 
+Status BufferCache::write_block(u64 block) {
+  const Buffer* buffer = find_buffer(block);
+  if (buffer == nullptr) return kOk;
+  const Page& page = (*frames_)[buffer->page];
+  if (page.has(PageFlag::writeback)) return Error::wait;
+  if (!buffer->dirty) return kOk;
+  if (page.has(PageFlag::error)) return Error::io;
+  // What refuses now may take it when something in flight has ended.
+  (void)cache_->write_page(buffer->page);
+  return Error::wait;
+}
+
 u64 BufferCache::drop_clean() {
   u64 dropped = 0;
   u32 index = 0;

@@ -92,6 +92,9 @@ class BufferCache final : public Backing, public FlushSource, private PageTransf
   // holds it.
   Status forget(u64 block);
 
+  // The block as it is now is on the device. wait: it is being written, call again; io: it could
+  // not be written and stays dirty.
+  Status write_block(u64 block);
   // Writes all dirty buffers and waits for them. wait; io, no_space: a write failed since the last
   // call, told once.
   Status sync() { return cache_->sync(mapping_, 0, ~u32{0}); }

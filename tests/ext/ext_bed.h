@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,11 +15,17 @@
 
 namespace spillway {
 
-// A device that counts the pages that it is asked for.
+// A device that counts the pages that it is asked for, and tells of those that are written in the
+// order of submission.
 struct CountedDevice final : BlockDevice {
-  explicit CountedDevice(BlockDevice& below) : device(below) { size_ = below.size(); }
+  CountedDevice(BlockDevice& below, Frames& frame_bytes) : device(below), bytes(frame_bytes) {
+    size_ = below.size();
+  }
   void submit(IoRequest& request) override {
     (request.op == IoOp::read ? read : written) += request.count;
+    for (u32 i = 0; request.op == IoOp::write && on_write && i < request.count; ++i) {
+      on_write(request.block + i, bytes.bytes(request.frames[i]));
+    }
     device.submit(request);
   }
   u32 in_flight() const override { return device.in_flight(); }
@@ -28,6 +35,9 @@ struct CountedDevice final : BlockDevice {
   BlockDevice& device;
   u64 read = 0;
   u64 written = 0;
+  std::function<void(u64 page, const u8* bytes)> on_write;
+
+  Frames& bytes;
 };
 
 struct ExtBed : CacheBed, ExtHost {
@@ -262,7 +272,7 @@ struct ExtBed : CacheBed, ExtHost {
   static constexpr FileTime kNow{1'700'000'123, 456'789'012};
   const u64 bytes_;
   BatchReclaimer evicting{allocator, frames};
-  CountedDevice device{*sim.machine().block_devices[0]};
+  CountedDevice device{*sim.machine().block_devices[0], sim.machine().frames};
   BufferCache buffers;
   ExtFs ext;
   Vfs vfs;
