@@ -4,8 +4,8 @@
 usage: model_test.py SPILLWAY [unittest arguments]
 
 Goal: every call has the same result on both: errno, bytes, link counts, sizes, modes, and times that
-change when the host's do. The budget is so small that inodes, names and pages leave memory and come
-back all the time. Afterwards e2fsck finds nothing, and a second mount shows the same tree.
+change when the host's do. The budget is so small that inodes, names and pages leave memory and
+come back all the time. Afterwards e2fsck finds nothing, and a second mount shows the same tree.
 SPILLWAY_SEED and SPILLWAY_STEPS run other sequences, longer ones.
 """
 

@@ -4,9 +4,9 @@
 usage: mount_kill_test.py SPILLWAY [unittest arguments]
 
 Goal: a program that writes, renames, links, truncates and removes files, and notes what was
-confirmed, is interrupted by SIGKILL of the server at a random moment; e2fsck -fy repairs the image, finds
-nothing wrong the second time, and all that was confirmed is there byte for byte. On ext4 with a
-journal and without, and on ext2. SPW_KILL_ROUNDS says how often, SPILLWAY_SEED which moments.
+confirmed, is interrupted by SIGKILL of the server at a random moment; e2fsck -fy repairs the image,
+finds nothing wrong the second time, and all that was confirmed is there byte for byte. On ext4
+with a journal and without, and on ext2. SPW_KILL_ROUNDS says how often, SPILLWAY_SEED when.
 """
 
 import os
