@@ -170,14 +170,14 @@ class Checker {
   }
 
   void check_device(const Operand& o) {
-    if (o.text == "files" && !files_.empty()) return;
+    if (o.text == "files" && (!files_.empty() || makes_names_)) return;
     for (u64 i = 0; i < swaps_; ++i) {
       if (o.text == "swap" + std::to_string(i)) return;
     }
     for (u64 i = 0; i < disks_; ++i) {
       if (o.text == "disk" + std::to_string(i)) return;
     }
-    std::string known = files_.empty() ? "" : "files";
+    std::string known = files_.empty() && !makes_names_ ? "" : "files";
     for (u64 i = 0; i < swaps_; ++i)
       known += (known.empty() ? "swap" : ", swap") + std::to_string(i);
     for (u64 i = 0; i < disks_; ++i)
@@ -221,8 +221,9 @@ class Checker {
   }
 
   void check_file(const Operand& o) {
-    if (files_.contains(o.text)) return;
-    report(o.at, "there is no file " + quoted(o.text), "make one with: file, or program");
+    // What a path from the root names, the run will show.
+    if (files_.contains(o.text) || (makes_names_ && o.text.starts_with('/'))) return;
+    report(o.at, "there is no file " + quoted(o.text), "make one with: file, program, or make");
   }
 
   void check_bounds(const Operand& o, const std::string& key, u64 least, u64 most) {
@@ -263,16 +264,13 @@ class Checker {
         check_disk(s.operands[0]);
         check_bounds(operand(s, "count"), "count", 1, 65536);
         break;
-      case Verb::make:
+      case Verb::make: check_make(s); [[fallthrough]];
       case Verb::lookup:
       case Verb::chmod:
+      case Verb::rename:
       case Verb::remove:
-      case Verb::prune:
-        if (seen_.count(Verb::tree) == 0) report(s.at, "there is no tree", "make one with: tree");
-        if (s.verb != Verb::prune) {
-          check_bounds(operand(s, "count"), "count", 1, 65536);
-          check_bounds(operand(s, "first"), "first", 0, 1'000'000);
-        }
+        check_bounds(operand(s, "count"), "count", 1, 65536);
+        check_bounds(operand(s, "first"), "first", 0, 1'000'000);
         break;
       case Verb::sync: check_disk(s.operands[0]); break;
       case Verb::kcache: check_new_cache(s); break;
@@ -322,7 +320,8 @@ class Checker {
         if (s.quantity == Quantity::segment) check_segment(s.subject[0]);
         if (s.quantity == Quantity::file_info) check_file(s.subject[0]);
         if (s.quantity == Quantity::disk_info || s.quantity == Quantity::block) {
-          check_disk(s.subject[0]);
+          // The device of the files has buffers when there are directories on it.
+          if (s.subject[0].text != "files" || !makes_names_) check_disk(s.subject[0]);
         }
         break;
       default: break;
@@ -351,9 +350,22 @@ class Checker {
       report(name.at, "there is a file " + quoted(name.text) + " already", "wanted: another name");
     }
     for (const Operand& o : s.operands) {
-      if (o.kind == Operand::Kind::number && o.number.pages() > 65536) {
-        report(o.at, "a file that is too large", "at most 65536 pages");
+      if (o.kind == Operand::Kind::number && o.number.pages() > kFilePagesMax) {
+        report(o.at, "a file that is too large",
+               "at most " + std::to_string(kFilePagesMax) + " pages");
       }
+    }
+  }
+
+  void check_make(const Statement& s) {
+    const Operand& size = operand(s, "size");
+    if (!size.given()) return;
+    if (s.operands[1].text == "directory") report(size.at, "a directory has no size", "");
+    const Operand& count = operand(s, "count");
+    const u64 files = count.given() ? count.number.value : 1;
+    if (size.number.pages() > kFilePagesMax || files * size.number.pages() > kFilePagesMax) {
+      report(size.at, "files that are too large",
+             "at most " + std::to_string(kFilePagesMax) + " pages in all");
     }
   }
 
@@ -393,6 +405,7 @@ class Checker {
         (s.verb == Verb::note ? notes_ : areas_).insert(name);
       }
     }
+    if (s.verb == Verb::make) makes_names_ = true;
     if (s.verb == Verb::swap) ++swaps_;
     if (s.verb == Verb::disk) ++disks_;
     if (s.verb == Verb::vmalloc) vareas_.insert(s.operands[0].text);
@@ -405,6 +418,7 @@ class Checker {
 
   // A machine has eight plain devices; one holds the files.
   static constexpr u64 kSwapsMax = 7;
+  static constexpr u64 kFilePagesMax = 65536;
 
   std::vector<Problem>& problems_;
   std::set<Verb> seen_;
@@ -412,6 +426,7 @@ class Checker {
   u64 swaps_ = 0;
   u64 disks_ = 0;
   u64 cpus_ = 1;
+  bool makes_names_ = false;
   bool acting_ = false;
 };
 

@@ -102,13 +102,13 @@
   X(bforget, "DEVICE NUMBER [count=NUMBER] [fails=ERROR]", "what is in the blocks is nobody's") \
   X(sync, "DEVICE [fails=ERROR]", "writes all dirty blocks of a disk")
 
-#define SPW_VERBS_TREE(X)                                                                        \
-  X(tree, "", "an empty tree of names in memory, behind caches of dentries and inodes")          \
-  X(make, "TEXT {file|directory} [first=NUMBER] [count=NUMBER] [fails=ERROR]",                   \
-    "makes files or directories; a % in the path counts")                                        \
+#define SPW_VERBS_NAMES(X)                                                                       \
+  X(make, "TEXT {file|directory} [size=SIZE] [first=NUMBER] [count=NUMBER] [fails=ERROR]",       \
+    "makes files of zeros, or directories; a % in the path counts")                              \
   X(lookup, "TEXT [first=NUMBER] [count=NUMBER] [fails=ERROR]", "walks a path, as stat(2) does") \
   X(chmod, "TEXT NUMBER [first=NUMBER] [count=NUMBER] [fails=ERROR]",                            \
     "changes permissions: the inode becomes dirty")                                              \
+  X(rename, "TEXT TEXT [first=NUMBER] [count=NUMBER] [fails=ERROR]", "old path, new path")       \
   X(remove, "TEXT [directory] [first=NUMBER] [count=NUMBER] [fails=ERROR]", "unlink or rmdir")   \
   X(prune, "{dentries|inodes} NUMBER", "prune_dcache or prune_icache with this goal")
 
@@ -155,7 +155,7 @@
   SPW_VERBS_ACCESS(X)  \
   SPW_VERBS_CALL(X)    \
   SPW_VERBS_BLOCK(X)   \
-  SPW_VERBS_TREE(X)    \
+  SPW_VERBS_NAMES(X)   \
   SPW_VERBS_SLAB(X)    \
   SPW_VERBS_MACHINE(X) \
   SPW_VERBS_CONTROL(X)

@@ -191,17 +191,16 @@ class Kernel final : public FaultSink {
   BlockView block(u32 device, u64 block) const;
   Flusher& flusher();
 
-  // --- A tree of names in memory, through the caches of dentries and inodes --------------------
-  // Makes it, empty; once. exists.
-  Status make_tree();
-  // By path from its root, as Vfs says; no_device: there is no tree.
-  Result<u64> tree_make(const char* path, bool directory);
-  Result<u64> tree_lookup(const char* path);           // the inode's number
-  Result<u64> tree_chmod(const char* path, u32 mode);  // makes its inode dirty
-  Result<u64> tree_remove(const char* path, bool directory);
+  // --- Names of the file device, as the kernel itself uses them: without a process --------------
+  // By path from the root directory; no_entry: there is no file device. A file of `size` bytes, all
+  // zeros, has room for these; the result is the inode's number.
+  Result<u64> name_make(const char* path, bool directory, u64 size);
+  Result<u64> name_lookup(const char* path);           // the inode's number
+  Result<u64> name_chmod(const char* path, u32 mode);  // makes its inode dirty
+  Result<u64> name_remove(const char* path, bool directory);
+  Result<u64> name_rename(const char* old_path, const char* path);
   // prune_dcache, or prune_icache; returns how many went.
-  Result<u64> tree_prune(bool inodes, u64 count);
-  VfsStats tree_stats() const;
+  Result<u64> name_prune(bool inodes, u64 count);
 
   // --- Object caches of the caller's own (kmem_cache) --------------------
   // `name` has at most 18 characters. Returns the cache's number. exists; again: too many; invalid:

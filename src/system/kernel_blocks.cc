@@ -27,6 +27,11 @@ Result<BufferCache*> KernelImpl::disk(u32 device) {
   return disks[device];
 }
 
+const BufferCache* KernelImpl::blocks_of(u32 device) const {
+  if (device >= Machine::kBlockDevicesMax) return nullptr;
+  return device == config.file_device ? sys.files.buffers() : disks[device];
+}
+
 Result<u64> Kernel::bread(u32 device, u64 block, u8* out) {
   SPW_TRY_ASSIGN(disk, impl_.disk(device));
   SPW_TRY_ASSIGN(buffer, disk->bread(block));
@@ -63,7 +68,7 @@ Result<u64> Kernel::sync_disk(u32 device) {
 u32 Kernel::disks(DiskView* out, u32 max) const {
   u32 count = 0;
   for (u32 device = 0; device < Machine::kBlockDevicesMax; ++device) {
-    const BufferCache* disk = impl_.disks[device];
+    const BufferCache* disk = impl_.blocks_of(device);
     if (disk == nullptr) continue;
     if (count < max) {
       const BufferCacheStats s = disk->stats();
@@ -86,8 +91,8 @@ u32 Kernel::disks(DiskView* out, u32 max) const {
 }
 
 BlockView Kernel::block(u32 device, u64 block) const {
-  const Result<BufferCache*> disk = impl_.disk(device);
-  const Buffer* buffer = disk.ok() ? disk.value()->find(block) : nullptr;
+  const BufferCache* disk = impl_.blocks_of(device);
+  const Buffer* buffer = disk != nullptr ? disk->find(block) : nullptr;
   if (buffer == nullptr) return {false, 0, false, 0, kNoPfn};
   return {true, buffer->count, buffer->dirty, buffer->flush_ns, buffer->page};
 }

@@ -5,7 +5,6 @@
 #include "system/kernel.h"
 #include "system/system_impl.h"
 #include "vfs/buffer_cache.h"
-#include "vfs/mem_fs.h"
 
 namespace spillway {
 
@@ -63,11 +62,6 @@ struct ObjectSlot {
   char name[20] = {};
   alignas(KmemCache) unsigned char memory[sizeof(KmemCache)];
   u64 ctors = 0;
-};
-
-struct KernelTree {
-  MemFs fs;
-  Vfs vfs;
 };
 
 // What is known of a space beside its areas.
@@ -143,7 +137,11 @@ class KernelImpl {
 
   // kernel_path.cc
   template <class Call>
+  Result<u64> at_path(const char* path, bool directory, Call call);
+  template <class Call>
   Result<u64> at_path(Pid pid, const char* path, bool directory, Call call);
+  template <class Move>
+  Result<u64> rename(const char* old_path, Move move);
   Status make_parents(const char* path);
 
   // exec.cc
@@ -152,8 +150,9 @@ class KernelImpl {
 
   // kernel_blocks.cc, kernel_objects.cc
   Result<BufferCache*> disk(u32 device);
+  // For views: that of the file device too.
+  const BufferCache* blocks_of(u32 device) const;
   Result<KmemCache*> object_cache(u64 number);
-  Result<Vfs*> tree_vfs();
 
   // kernel_swap.cc
   Status empty_area(u32 area);
@@ -176,7 +175,6 @@ class KernelImpl {
   // kernel_blocks.cc, kernel_objects.cc
   BufferCache* disks[Machine::kBlockDevicesMax] = {};
   ObjectSlot objects[Kernel::kObjectCachesMax];
-  KernelTree* tree = nullptr;  // kernel_tree.cc
   Kernel kernel;
 };
 

@@ -78,6 +78,46 @@ TEST_P(KernelPath, names_survive_that_all_caches_are_dropped) {
   EXPECT_TRUE(report.ok) << report.what;
 }
 
+// Without a process: the same names, and prune takes what nobody uses.
+TEST_P(KernelPath, names_need_no_process) {
+  const auto make = [&](const char* path, bool directory, u64 size) {
+    return bed_.wait_for([&] { return k().name_make(path, directory, size); });
+  };
+  const Result<u64> directory = make("/d", true, 0);
+  const Result<u64> file = make("/d/f", false, 5000);
+  ASSERT_TRUE(directory.ok() && file.ok());
+  EXPECT_NE(directory.value(), file.value());
+  EXPECT_EQ(errno_of(make("/d/f", false, 0).error()), errno_of(Error::exists));
+  EXPECT_EQ(errno_of(make("/none/f", false, 0).error()), errno_of(Error::no_entry));
+  StatView stat{};
+  EXPECT_EQ(error_of([&] { return k().stat(pid_, "/d/f", &stat); }), 0);
+  EXPECT_EQ(stat.size_bytes, 5000U);
+  EXPECT_EQ(stat.number, file.value());
+  EXPECT_EQ(error_of([&] { return k().name_chmod("/d/f", 0600); }), 0);
+  EXPECT_EQ(k().vfs_stats().inodes_dirty > 0, true);
+  EXPECT_EQ(error_of([&] { return k().name_rename("/d/f", "/d/g"); }), 0);
+  EXPECT_EQ(error_of([&] { return k().name_rename("/d/f", "/d/g"); }), errno_of(Error::no_entry));
+  for (int i = 0; i < 3; ++i) {
+    bed_.settle();
+    EXPECT_TRUE(k().name_prune(false, 1000).ok());
+    EXPECT_TRUE(k().name_prune(true, 1000).ok());
+  }
+  EXPECT_EQ(k().vfs_stats().dentries_unused, 0U);
+  EXPECT_EQ(k().vfs_stats().inodes_unused, 0U);
+  const Result<u64> found = bed_.wait_for([&] { return k().name_lookup("/d/g"); });
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(found.value(), file.value());
+  EXPECT_EQ(error_of([&] { return k().stat(pid_, "/d/g", &stat); }), 0);
+  EXPECT_EQ(stat.mode & 07777, 0600U);
+  EXPECT_EQ(error_of([&] { return k().name_remove("/d", true); }), errno_of(Error::not_empty));
+  EXPECT_EQ(error_of([&] { return k().name_remove("/d/g", false); }), 0);
+  EXPECT_EQ(error_of([&] { return k().name_remove("/d", true); }), 0);
+  DiskView disks[4];
+  EXPECT_EQ(k().disks(disks, 4), GetParam() ? 1U : 0U);
+  const AuditReport report = k().audit();
+  EXPECT_TRUE(report.ok) << report.what;
+}
+
 TEST_P(KernelPath, an_open_file_without_a_name_keeps_its_contents_until_the_last_close) {
   const Result<u64> fd =
       bed_.wait_for([&] { return k().open(pid_, "f", kOpenReadWrite | kOpenCreate); });

@@ -91,6 +91,7 @@ class FileStore final : public FileSystem, private PageTransfers::Owner {
   }
   // Null when metadata lie in memory.
   BufferCache* buffers() { return on_device_ ? &buffers_ : nullptr; }
+  const BufferCache* buffers() const { return on_device_ ? &buffers_ : nullptr; }
   Extent& debug_extent(u32 i) { return extents_[i]; }
   // O(device): F1, requests; of a file in memory: F2.
   bool validate() const;

@@ -154,7 +154,9 @@ void swap_facts(const Picture& p, Facts* facts) {
 
 void file_facts(const Picture& p, Facts* facts) {
   for (const FileView& v : p.files) {
-    Fact& fact = (*facts)[{v.mapping, 0}];
+    // Names of empty files: there may be thousands, and the group `names` counts them.
+    if (v.size_bytes == 0 && v.opens == 0) continue;
+    Fact& fact = (*facts)[{v.number, 0}];
     fact.subject = v.name;
     fact.add("size_bytes", v.size_bytes);
     fact.add("cached", v.cached);
@@ -203,24 +205,24 @@ void slab_facts(const Picture& p, Facts* facts) {
   }
 }
 
-void tree_facts(const Picture& p, Facts* facts) {
-  if (p.tree.dentries == 0) return;
+void name_facts(const Picture& p, Facts* facts) {
+  if (p.names.dentries == 0) return;
   Fact& dentries = (*facts)[{0, 0}];
   dentries.subject = "dentries";
-  dentries.add("total", p.tree.dentries);
-  dentries.add("unused", p.tree.dentries_unused);
-  dentries.add("negative", p.tree.dentries_negative);
-  dentries.add("hits", p.tree.dentry_hits);
-  dentries.add("misses", p.tree.dentry_misses);
-  dentries.add("pruned", p.tree.dentries_pruned);
+  dentries.add("total", p.names.dentries);
+  dentries.add("unused", p.names.dentries_unused);
+  dentries.add("negative", p.names.dentries_negative);
+  dentries.add("hits", p.names.dentry_hits);
+  dentries.add("misses", p.names.dentry_misses);
+  dentries.add("pruned", p.names.dentries_pruned);
   Fact& inodes = (*facts)[{1, 0}];
   inodes.subject = "inodes";
-  inodes.add("total", p.tree.inodes);
-  inodes.add("unused", p.tree.inodes_unused);
-  inodes.add("dirty", p.tree.inodes_dirty);
-  inodes.add("misses", p.tree.inode_misses);
-  inodes.add("pruned", p.tree.inodes_pruned);
-  inodes.add("written", p.tree.inodes_written);
+  inodes.add("total", p.names.inodes);
+  inodes.add("unused", p.names.inodes_unused);
+  inodes.add("dirty", p.names.inodes_dirty);
+  inodes.add("misses", p.names.inode_misses);
+  inodes.add("pruned", p.names.inodes_pruned);
+  inodes.add("written", p.names.inodes_written);
 }
 
 void memory_facts(const Picture& p, Facts* facts) {
@@ -263,7 +265,7 @@ Facts facts_of(FactGroup group, const Picture& p) {
     case FactGroup::segments: segment_facts(p, &facts); break;
     case FactGroup::disks: disk_facts(p, &facts); break;
     case FactGroup::slabs: slab_facts(p, &facts); break;
-    case FactGroup::tree: tree_facts(p, &facts); break;
+    case FactGroup::names: name_facts(p, &facts); break;
     case FactGroup::memory: memory_facts(p, &facts); break;
     case FactGroup::devices: device_facts(p, &facts); break;
     case FactGroup::counters: counter_facts(p, &facts); break;
@@ -336,7 +338,7 @@ const char* name_of(FactGroup group) {
     case FactGroup::segments: return "shared memory";
     case FactGroup::disks: return "buffers";
     case FactGroup::slabs: return "slabs";
-    case FactGroup::tree: return "names";
+    case FactGroup::names: return "names";
     case FactGroup::memory: return "memory";
     case FactGroup::devices: return "I/O";
     case FactGroup::counters: return "counters";

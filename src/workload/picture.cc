@@ -88,7 +88,7 @@ Picture take_picture(const Subject& subject) {
       p.slabs.push_back(view);
     }
   }
-  p.tree = kernel.tree_stats();
+  if (subject.names) p.names = kernel.vfs_stats();
   p.memory = kernel.meminfo();
   p.counters = subject.counters;
   for (u32 i = 0; i < subject.devices.size(); ++i) {

@@ -45,7 +45,7 @@ struct Picture {
   std::vector<ShmView> segments;
   std::vector<std::pair<std::string, DiskView>> disks;
   std::vector<SlabView> slabs;  // caches of the scenario, and that of buffer heads
-  VfsStats tree{};              // all 0: there is none
+  VfsStats names{};             // all 0 unless the scenario has names
   MemInfo memory{};
   Counters counters{};
   std::vector<std::pair<std::string, DeviceCounts>> devices;
@@ -67,6 +67,7 @@ struct Subject {
   std::vector<NamedProcess> processes;
   std::vector<std::string> devices;
   std::vector<std::string> caches;  // object caches that the scenario made
+  bool names = false;               // it makes files by path
 };
 Picture take_picture(const Subject& subject);
 
@@ -83,7 +84,7 @@ enum class FactGroup : u8 {
   segments,
   disks,
   slabs,
-  tree,
+  names,
   memory,
   devices,
   counters,

@@ -186,12 +186,12 @@ bool Runner::operation(const Statement& s) {
     case Verb::kshrink:
     case Verb::kdestroy:
     case Verb::kreap: good = do_slab(s); break;
-    case Verb::tree:
     case Verb::make:
     case Verb::lookup:
     case Verb::chmod:
+    case Verb::rename:
     case Verb::remove:
-    case Verb::prune: good = do_tree(s); break;
+    case Verb::prune: good = do_names(s); break;
     case Verb::vmalloc:
     case Verb::vfree:
     case Verb::vpurge: good = do_vmalloc(s); break;
@@ -417,7 +417,7 @@ u32 Runner::device(const Operand& operand) const {
 }
 
 Subject Runner::subject() const {
-  Subject subject{*kernel_, hardware_, counters_, stage_.frames.v, {}, devices_, {}};
+  Subject subject{*kernel_, hardware_, counters_, stage_.frames.v, {}, devices_, {}, names_};
   for (const auto& [name, cache] : caches_) subject.caches.push_back(name);
   for (const std::string& name : process_order_) {
     const Process& p = processes_.at(name);

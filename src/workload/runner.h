@@ -106,6 +106,7 @@ class Runner {
   struct File {
     MemoryModel::ObjectKey object;
     u64 size = 0;
+    u64 number = 0;              // of its inode
     std::optional<u32> program;  // index in programs_
   };
   struct Program {
@@ -200,11 +201,17 @@ class Runner {
   // runner_kernel.cc
   bool do_disk(const Statement& s);
   bool do_slab(const Statement& s);
-  bool do_tree(const Statement& s);
   bool do_vmalloc(const Statement& s);
   bool do_vaccess(const Statement& s);
   bool do_pass(const Statement& s);
   bool do_blocks(const Statement& s, const std::function<Outcome(u64 block)>& one);
+
+  // runner_names.cc
+  bool do_names(const Statement& s);
+  Result<u64> name_call(const Statement& s, const std::string& path, const std::string& to);
+  void follow_names(const Statement& s, const std::string& path, const std::string& to, u64 result);
+  File* file_at(const std::string& path);
+  void add_file(const std::string& path, const File& file);
 
   // runner_expect.cc
   bool do_expect(const Statement& s);
@@ -242,7 +249,8 @@ class Runner {
   MemoryModel model_;
   std::map<std::string, Process> processes_;
   std::vector<std::string> process_order_;
-  std::map<std::string, File> files_;
+  std::map<std::string, File> files_;  // by path, without the first /
+  bool names_ = false;                 // the scenario makes files by path
   std::vector<Program> programs_;
   std::map<std::string, Segment> segments_;
   std::map<std::string, Disk> disks_;

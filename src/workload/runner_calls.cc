@@ -123,10 +123,9 @@ bool Runner::do_mmap(const Statement& s) {
   p.space->places[operand(s, "NAME").text] = VirtAddr(*value);
   const auto sharing = shared ? MemoryModel::Sharing::shared : MemoryModel::Sharing::private_copy;
   if (file.given()) {
-    const auto found = files_.find(file.text);
-    if (found == files_.end()) return true;
-    model_.map_object(p.space->key, start, pages, found->second.object, offset >> kPageShift,
-                      sharing);
+    const File* found = file_at(file.text);
+    if (found == nullptr) return true;
+    model_.map_object(p.space->key, start, pages, found->object, offset >> kPageShift, sharing);
   } else if (shared) {
     model_.map_object(p.space->key, start, pages, model_.add_object(pages * kPageSize), 0, sharing);
   } else {

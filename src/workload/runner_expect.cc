@@ -316,11 +316,12 @@ Runner::Answer Runner::ask_machine(const Statement& s) {
       return {true, 0, ""};
     }
     case Quantity::file_info: {
+      const File* file = file_at(s.subject[0].text);
       std::vector<FileView> views(1024);
       const u32 count = std::min(kernel_->files(views.data(), 1024), 1024U);
       for (u32 i = 0; i < count; ++i) {
         const FileView& v = views[i];
-        if (s.subject[0].text != v.name) continue;
+        if (file == nullptr || file->number != v.number) continue;
         const std::string& what = s.subject[1].text;
         return {true,
                 signed_of(what == "size"        ? v.size_bytes

@@ -153,47 +153,6 @@ bool Runner::do_slab(const Statement& s) {
   return true;
 }
 
-bool Runner::do_tree(const Statement& s) {
-  std::optional<u64> value;
-  if (s.verb == Verb::tree) {
-    const Outcome made = call([&](u32) -> Result<u64> {
-      SPW_TRY(kernel_->make_tree());
-      return u64{0};
-    });
-    return judge(s, made, &value);
-  }
-  if (s.verb == Verb::prune) {
-    const bool inodes = s.operands[0].text == "inodes";
-    const Result<u64> gone = kernel_->tree_prune(inodes, s.operands[1].number.value);
-    record(s, std::to_string(gone.ok() ? gone.value() : 0) + " gone");
-    return true;
-  }
-  const std::string& pattern = s.operands[0].text;
-  const std::size_t at = pattern.find('%');
-  const Operand& start = operand(s, "first");
-  const u64 first = start.given() ? start.number.value : 0;
-  Outcome outcome;
-  for (u64 i = first; i < first + count_of(s); ++i) {
-    std::string path = pattern;
-    if (at != std::string::npos) path.replace(at, 1, std::to_string(i));
-    outcome = call([&](u32) -> Result<u64> {
-      switch (s.verb) {
-        case Verb::make: return kernel_->tree_make(path.c_str(), s.operands[1].text == "directory");
-        case Verb::lookup: return kernel_->tree_lookup(path.c_str());
-        case Verb::chmod:
-          return kernel_->tree_chmod(path.c_str(), static_cast<u32>(s.operands[1].number.value));
-        default: return kernel_->tree_remove(path.c_str(), operand(s, "directory").given());
-      }
-    });
-    if (outcome.gave_up ||
-        (!outcome.value.ok() && i + 1 < first + count_of(s) && !operand(s, "fails").given())) {
-      break;
-    }
-  }
-  if (outcome.value.ok()) outcome.value = u64{0};
-  return judge(s, outcome, &value);
-}
-
 bool Runner::do_vmalloc(const Statement& s) {
   std::optional<u64> value;
   if (s.verb == Verb::vpurge) {
@@ -282,7 +241,7 @@ Runner::Answer Runner::ask_kernel(const Statement& s) {
     std::vector<SlabView> views(256);
     const u32 count = std::min(kernel_->slabs(views.data(), 256), 256U);
     const std::string& what = s.subject[1].text;
-    // Several caches may have one name, for instance those of two trees.
+    // Several caches may have one name, as those of the buffer heads of two disks.
     u64 sum = 0;
     bool found = false;
     for (u32 i = 0; i < count; ++i) {
@@ -306,7 +265,7 @@ Runner::Answer Runner::ask_kernel(const Statement& s) {
     return {};
   }
   if (s.quantity == Quantity::dentries || s.quantity == Quantity::inodes) {
-    const VfsStats v = kernel_->tree_stats();
+    const VfsStats v = kernel_->vfs_stats();
     const std::string& what = s.subject[0].text;
     if (s.quantity == Quantity::dentries) {
       return number(what == "total"      ? v.dentries

@@ -26,7 +26,7 @@ Runner::Outcome Runner::with_file(Process& p, const std::string& name, u32 flags
 bool Runner::do_file(const Statement& s) {
   Process& p = processes_.at(s.operands[0].text);
   const std::string& name = s.operands[1].text;
-  const auto found = files_.find(name);
+  File* found = file_at(name);
   std::optional<u64> value;
   if (s.verb == Verb::unlink) {
     return judge(s, call([&](u32) { return kernel_->unlink(p.pid, name.c_str()); }), &value);
@@ -38,9 +38,9 @@ bool Runner::do_file(const Statement& s) {
                                    : kernel_->ftruncate(p.pid, fd, size);
     });
     if (!judge(s, outcome, &value)) return false;
-    if (value && s.verb == Verb::ftruncate && found != files_.end()) {
-      model_.resize_object(found->second.object, size);
-      found->second.size = size;
+    if (value && s.verb == Verb::ftruncate && found != nullptr) {
+      model_.resize_object(found->object, size);
+      found->size = size;
     }
     return true;
   }
@@ -64,8 +64,8 @@ bool Runner::do_file(const Statement& s) {
                   : kernel_->pread(p.pid, fd, bytes.data(), count, offset, &done);
   });
   if (!judge(s, outcome, &value)) return false;
-  if (!value || found == files_.end()) return true;
-  File& file = found->second;
+  if (!value || found == nullptr) return true;
+  File& file = *found;
   const u64 moved = std::min(*value, count);
   if (writes) {
     model_.write_object(file.object, offset, bytes.data(), moved);

@@ -120,8 +120,9 @@ bool Runner::do_exec(const Statement& s) {
   // The old image is gone, for its threads too.
   p.space = std::make_shared<Space>();
   p.space->key = model_.add_space();
-  const File& file = files_.at(words[0]);
-  if (!file.program) return true;
+  const File* known = file_at(words[0]);
+  if (known == nullptr || !known->program) return true;
+  const File& file = *known;
   const Program& program = programs_[*file.program];
   p.space->places["code"] = VirtAddr(program.code);
   p.space->places["data"] = VirtAddr(program.data);

@@ -1,6 +1,7 @@
 // Setting the stage: the machine, its swap areas, files and programs, before the first step.
 #include <algorithm>
 
+#include "vfs/file_store.h"
 #include "workload/elf_writer.h"
 #include "workload/runner.h"
 
@@ -23,6 +24,32 @@ u64 number_or(const Statement& s, const char* key, u64 otherwise) {
 
 bool word_is(const Statement& s, const char* key, const char* word) {
   return operand(s, key).text == word;
+}
+
+// Operations on names, wherever they stand, and the pages that their files can need: a name that is
+// made again was removed before.
+struct NameUse {
+  bool any = false;
+  u64 pages = 0;
+};
+void look_for_names(const std::vector<Statement>& statements, NameUse* use) {
+  for (const Statement& s : statements) {
+    look_for_names(s.body, use);
+    switch (s.verb) {
+      case Verb::make:
+        if (s.operands[1].text == "file") {
+          use->pages +=
+              number_or(s, "count", 1) * std::max<u64>(operand(s, "size").number.pages(), 1);
+        }
+        [[fallthrough]];
+      case Verb::lookup:
+      case Verb::chmod:
+      case Verb::rename:
+      case Verb::remove:
+      case Verb::prune: use->any = true; break;
+      default: break;
+    }
+  }
 }
 
 void apply_machine(const Statement& s, Stage* stage, bool* daemons_auto) {
@@ -78,6 +105,14 @@ bool Runner::set_stage() {
   }
   if (overrides_.seed) stage_.seed = *overrides_.seed;
   if (overrides_.policy) stage_.kernel.mm.policy = *overrides_.policy;
+  NameUse names;
+  look_for_names(scenario_.statements, &names);
+  names_ = names.any;
+  if (names.any) {
+    // Inodes and directories lie on the device too, behind buffers, as on a machine's disk.
+    stage_.kernel.mm.file_metadata_on_device = true;
+    file_pages += names.pages + FileStore::kMetadataBlocks;
+  }
   // Some room for files that the scenario lets grow.
   if (file_pages != 0) stage_.file_pages = std::max(stage_.file_pages, file_pages + 64);
   if (stage_.file_pages != 0) {
@@ -145,7 +180,7 @@ bool Runner::make_files() {
       }
     } else if (s.verb == Verb::program) {
       if (!make_file(s, program_image(s), 0)) return false;
-      files_[s.operands[0].text].program = static_cast<u32>(programs_.size() - 1);
+      file_at(s.operands[0].text)->program = static_cast<u32>(programs_.size() - 1);
     }
   }
   kernel_->exit(stage_pid_, 0);
@@ -182,10 +217,17 @@ bool Runner::make_file(const Statement& s, const std::vector<u8>& contents, u64 
   const auto problem = [&](const char* what, const std::string& why) {
     return fail(RunEnd::scenario, s, "file " + quoted(name) + ": " + what + " failed: " + why);
   };
-  const Status created = kernel_->create_file(name.c_str(), contents.size(),
-                                              std::max<u64>({capacity, contents.size(), 1}));
-  if (!created.ok()) return problem("create", name_of(created.error()));
-  files_[name] = File{model_.add_object(contents), contents.size(), std::nullopt};
+  const u64 room = std::max<u64>({capacity, contents.size(), 1});
+  const Outcome created = call([&](u32) -> Result<u64> {
+    SPW_TRY(kernel_->create_file(name.c_str(), contents.size(), room));
+    return u64{0};
+  });
+  if (created.gave_up) return problem("create", "it waits");
+  if (!created.value.ok()) return problem("create", name_of(created.value.error()));
+  const Outcome number = call([&](u32) { return kernel_->name_lookup(name.c_str()); });
+  if (number.gave_up || !number.value.ok()) return problem("look-up", "it is not there");
+  add_file(name,
+           File{model_.add_object(contents), contents.size(), number.value.value(), std::nullopt});
   const bool zeros = std::all_of(contents.begin(), contents.end(), [](u8 b) { return b == 0; });
   if (zeros) return true;
   const auto opened = kernel_->open(stage_pid_, name.c_str(), kOpenReadWrite);

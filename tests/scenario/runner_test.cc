@@ -190,6 +190,37 @@ TEST(Runner, files_shared_memory_and_processors) {
             "");
 }
 
+TEST(Runner, files_by_path_are_files_like_any_other) {
+  EXPECT_EQ(play("make \"/d\" directory\nmake \"/d/f%\" file size=3p first=1 count=2\n"
+                 "mmap A f 3p rw shared file=\"/d/f1\"\nwrite A f+1p \"mapped\"\n"
+                 "pread A \"/d/f1\" 1p expect=\"mapped\"\npread A \"/d/f2\" 1p expect=0\n"
+                 "pwrite A \"/d/f1\" 2p \"written\"\nread A f+2p expect=\"written\"\n"
+                 "expect file_info \"/d/f1\" size = 12288\n"
+                 "expect file_info \"/d/f1\" cached = 3\nexpect disk_info files buffers > 0\n"
+                 // What the stage has made is in the same file system.
+                 "lookup \"/data\"\nrename \"/data\" \"/d/data\"\n"
+                 "pread A \"data\" 0 fails=ENOENT\npread A \"/d/data\" 0 bytes=5000\n")
+                .text,
+            "");
+}
+
+TEST(Runner, a_renamed_file_keeps_its_contents_and_a_new_one_has_none_of_them) {
+  EXPECT_EQ(play("make \"/d\" directory\nmake \"/d/a\" file size=2p\n"
+                 "pwrite A \"/d/a\" 0 \"first\"\nrename \"/d\" \"/e\"\n"
+                 "pread A \"/e/a\" 0 expect=\"first\"\nlookup \"/d/a\" fails=ENOENT\n"
+                 "make \"/b\" file size=1p\nrename \"/b\" \"/e/a\"\n"
+                 "expect file_info \"/e/a\" size = 4096\npread A \"/e/a\" 0 expect=0\n"
+                 "remove \"/e/a\"\nmake \"/e/a\" file size=1p\nverify A stack-1p 1p\n"
+                 "pread A \"/e/a\" 0 bytes=4096 expect=0\n"
+                 "remove \"/e\" directory fails=ENOTEMPTY\nremove \"/e/a\"\n"
+                 "remove \"/e\" directory\nrename \"/e\" \"/f\" fails=ENOENT\n")
+                .text,
+            "");
+  EXPECT_EQ(
+      play("make \"/a\" file\nexpect file_info \"/b\" size = 0\n").text,
+      failed(2, 1, "expect file_info \"/b\" size = 0", "a file", "there is none of this name"));
+}
+
 TEST(Runner, equal_runs_are_equal) {
   const char* body =
       "mmap A buf 30p rw\nfill A buf 30p\nmadvise A buf 30p pageout\ndaemons\nverify A buf 30p\n";
