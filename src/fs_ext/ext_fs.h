@@ -203,6 +203,8 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   Status zero_tail(Inode& inode, Raw& raw, u64 bytes);
   Status settle();
   Status convert(const Written& written);
+  Status punch(u32 number, Raw& raw, u64 first);
+  Status give_last_block(u32 number, Raw& raw, u64 first);
   void note_written(u32 number, u64 first, u64 count);
   void drop_written(u32 number);
   Status transfer_now(IoOp op, u64 page, Pfn frame);

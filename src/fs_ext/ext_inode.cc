@@ -211,8 +211,7 @@ Status ExtFs::trim_tail(Inode& inode) {
   Raw raw;
   SPW_TRY(load(inode.number, &raw));
   forget_map(inode);
-  SPW_TRY(status_of_ext(ext2fs_punch(fs_, static_cast<u32>(inode.number), plain(raw), nullptr,
-                                     blocks_for(inode.mapping.size_bytes), ~u64{0})));
+  SPW_TRY(punch(static_cast<u32>(inode.number), raw, blocks_for(inode.mapping.size_bytes)));
   SPW_TRY(load(inode.number, &raw));
   inode.attr.sectors = ext2fs_get_stat_i_blocks(fs_, plain(raw));
   return kOk;
@@ -228,7 +227,7 @@ Status ExtFs::delete_inode(Inode& inode) {
   Raw raw;
   SPW_TRY(load(number, &raw));
   if (ext2fs_inode_has_valid_blocks2(fs_, plain(raw)) != 0) {
-    SPW_TRY(status_of_ext(ext2fs_punch(fs_, number, plain(raw), nullptr, 0, ~u64{0})));
+    SPW_TRY(punch(number, raw, 0));
     SPW_TRY(load(number, &raw));
   }
   if (ext2fs_file_acl_block(fs_, plain(raw)) != 0) {

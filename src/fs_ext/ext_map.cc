@@ -226,6 +226,41 @@ Status ExtFs::zero_tail(Inode& inode, Raw&, u64 bytes) {
   return status;
 }
 
+// Gives the blocks from `first` on free.
+Status ExtFs::punch(u32 number, Raw& raw, u64 first) {
+  if ((raw.i_flags & EXT4_EXTENTS_FL) != 0) SPW_TRY(give_last_block(number, raw, first));
+  return status_of_ext(ext2fs_punch(fs_, number, plain(raw), nullptr, first, ~u64{0}));
+}
+
+// The library takes an extent that ends with the last block of the image for a bad one (e2fsprogs
+// 1.47.0, punch_extent_blocks: >= where > is meant), after it has cut the extent off the file: its
+// blocks would stay taken for good. So that block goes first, by itself.
+Status ExtFs::give_last_block(u32 number, Raw& raw, u64 first) {
+  const u64 last = probe_.blocks - 1;
+  if (ext2fs_test_block_bitmap2(fs_->block_map, last) == 0 || !data_blocks_valid(last, 1)) {
+    return kOk;
+  }
+  ExtentHandle handle;
+  SPW_TRY(status_of_ext(handle.open(fs_, number, plain(raw))));
+  ext2fs_extent extent{};
+  u64 seen = 0;
+  for (int op = EXT2_EXTENT_ROOT;; op = EXT2_EXTENT_NEXT_LEAF) {
+    if (++seen > probe_.blocks) return Error::corrupt;  // a tree in which branches meet
+    const errcode_t code = ext2fs_extent_get(handle.get(), op, &extent);
+    if (code == EXT2_ET_EXTENT_NO_NEXT || code == EXT2_ET_NO_CURRENT_NODE) return kOk;
+    SPW_TRY(status_of_ext(code));
+    const bool leaf = (extent.e_flags & EXT2_EXTENT_FLAGS_LEAF) != 0;
+    if (leaf && extent.e_pblk <= last && last - extent.e_pblk < extent.e_len) break;
+  }
+  const u64 block = extent.e_lblk + (last - extent.e_pblk);
+  if (block < first) return kOk;
+  SPW_TRY(status_of_ext(ext2fs_extent_set_bmap(handle.get(), block, 0, 0)));
+  ext2fs_block_alloc_stats2(fs_, last, -1);
+  SPW_TRY(load(number, &raw));
+  (void)ext2fs_iblk_sub_blocks(fs_, plain(raw), 1);
+  return store(number, raw);
+}
+
 Status ExtFs::truncate(Inode& inode, u64 bytes) {
   SPW_TRY(begin_change());
   const Change change(*this);
@@ -240,8 +275,7 @@ Status ExtFs::truncate(Inode& inode, u64 bytes) {
   forget_map(inode);
   inode.fs_data[4] = 0;
   if (ext2fs_inode_has_valid_blocks2(fs_, plain(raw)) == 0) return kOk;
-  SPW_TRY(status_of_ext(ext2fs_punch(fs_, static_cast<u32>(inode.number), plain(raw), nullptr,
-                                     blocks_for(bytes), ~u64{0})));
+  SPW_TRY(punch(static_cast<u32>(inode.number), raw, blocks_for(bytes)));
   SPW_TRY(load(inode.number, &raw));
   inode.attr.sectors = ext2fs_get_stat_i_blocks(fs_, plain(raw));
   return kOk;

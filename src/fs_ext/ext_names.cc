@@ -87,7 +87,7 @@ void ExtFs::undo_inode(u32 number) {
   Raw raw;
   if (!load(number, &raw).ok()) return;
   if (ext2fs_inode_has_valid_blocks2(fs_, plain(raw)) != 0) {
-    (void)ext2fs_punch(fs_, number, plain(raw), nullptr, 0, ~u64{0});
+    (void)punch(number, raw, 0);
     if (!load(number, &raw).ok()) return;
   }
   free_inode(number, raw);

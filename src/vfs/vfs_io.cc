@@ -162,7 +162,11 @@ Result<Pfn> Vfs::begin_write(Inode& inode, u32 index, bool replaces_all, bool ze
   }
   if (reserved.ok()) return pfn;
   if (fresh) cache_->free_page(pfn);
-  return reserved.error();
+  if (reserved.error() != Error::no_space) return reserved.error();
+  // Files that are gone may still have their blocks, until transfers of theirs have ended.
+  const u64 deleted = inodes_.stats().deleted;
+  const u64 left = deleted != 0 ? inodes_.finish_deleted() : 0;
+  return left != deleted ? Error::wait : reserved.error();
 }
 
 Result<u64> Vfs::write(Inode& inode, u64 offset, const u8* data, u64 bytes, u64* done) {

@@ -71,5 +71,63 @@ TEST_P(ExtLimits, times_are_the_same_after_the_inode_was_away) {
   EXPECT_TRUE(bed.unmount().ok());
 }
 
+// A file `name` in the root, of `blocks` blocks, of which the last is the image's last one.
+Image with_last_block(const Image& image, const char* name, u32 blocks) {
+  const TempPath file;
+  write_file_bytes(file.path(), image);
+  ext2_filsys fs = nullptr;
+  EXPECT_EQ(ext2fs_open(file.path().c_str(), EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0,
+                        unix_io_manager, &fs),
+            0);
+  EXPECT_EQ(ext2fs_read_bitmaps(fs), 0);
+  ext2_ino_t number = 0;
+  EXPECT_EQ(ext2fs_new_inode(fs, EXT2_ROOT_INO, 0100644, nullptr, &number), 0);
+  ext2_inode inode{};
+  inode.i_mode = 0100644;
+  inode.i_links_count = 1;
+  const bool extents = ext2fs_has_feature_extents(fs->super) != 0;
+  if (extents) inode.i_flags = EXT4_EXTENTS_FL;
+  EXPECT_EQ(ext2fs_write_new_inode(fs, number, &inode), 0);
+  ext2fs_inode_alloc_stats2(fs, number, 1, 0);
+  const blk64_t end = ext2fs_blocks_count(fs->super);
+  for (u32 i = 0; i < blocks; ++i) {
+    blk64_t block = end - blocks + i;
+    ext2fs_block_alloc_stats2(fs, block, 1);
+    EXPECT_EQ(ext2fs_bmap2(fs, number, &inode, nullptr, BMAP_SET, i, nullptr, &block), 0);
+  }
+  EXPECT_EQ(ext2fs_iblk_add_blocks(fs, &inode, blocks), 0);
+  EXPECT_EQ(ext2fs_inode_size_set(fs, &inode, blocks * fs->blocksize), 0);
+  EXPECT_EQ(ext2fs_write_inode(fs, number, &inode), 0);
+  EXPECT_EQ(ext2fs_link(fs, EXT2_ROOT_INO, name, number, EXT2_FT_REG_FILE), 0);
+  EXPECT_EQ(ext2fs_close_free(&fs), 0);
+  Image out = read_file_bytes(file.path());
+  const CommandEnd check = e2fsck(out, "-n");
+  EXPECT_EQ(check.code, 0) << check.output;
+  return out;
+}
+
+// The library refuses to free an extent that ends with the image's last block, too late.
+TEST_P(ExtLimits, the_last_block_of_the_image_can_be_freed) {
+  for (const bool whole : {true, false}) {
+    ExtBed bed(with_last_block(image(), "f", 10));
+    ASSERT_TRUE(bed.open_status.ok());
+    const u64 free_before = bed.ext.stats().blocks_free;
+    const u64 size = bed.ext.info().block_size;
+    EXPECT_EQ(bed.set_size("/f", size * 10 - 5), "ok");
+    EXPECT_EQ(bed.ext.stats().blocks_free, free_before);
+    if (whole) {
+      EXPECT_EQ(bed.unlink("/f"), "ok");
+      EXPECT_EQ(bed.ext.stats().blocks_free, free_before + 10);
+    } else {
+      EXPECT_EQ(bed.set_size("/f", size * 4 + 1), "ok");
+      EXPECT_EQ(bed.ext.stats().blocks_free, free_before + 5);
+      EXPECT_EQ(bed.read("/f") == std::string(size * 4 + 1, '\0'), true);
+    }
+    EXPECT_TRUE(bed.unmount().ok());
+    const CommandEnd end = e2fsck(bed.stored(), "-n");
+    EXPECT_EQ(end.code, 0) << end.output;
+  }
+}
+
 }  // namespace
 }  // namespace spillway
