@@ -3,8 +3,8 @@
 
 usage: model_test.py SPILLWAY [unittest arguments]
 
-Goal: every call has the same result on both: errno, bytes, link counts, sizes, modes, and times that
-change when the host's do. The budget is so small that inodes, names and pages leave memory and
+Goal: every call has the same result on both: errno, bytes, link counts, sizes, modes, and times
+that change when the host's do. The budget is so small that inodes, names and pages leave memory and
 come back all the time. Afterwards e2fsck finds nothing, and a second mount shows the same tree.
 SPILLWAY_SEED and SPILLWAY_STEPS run other sequences, longer ones.
 """
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import unittest
 
-from mount_test import MountCase, call, describe, fuse_obstacle
+from mount_bed import MountCase, call, describe, fuse_obstacle
 
 SEED = int(os.environ.get("SPILLWAY_SEED", "1"))
 STEPS = int(os.environ.get("SPILLWAY_STEPS", "1500"))

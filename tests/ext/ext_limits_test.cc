@@ -76,9 +76,9 @@ Image with_last_block(const Image& image, const char* name, u32 blocks) {
   const TempPath file;
   write_file_bytes(file.path(), image);
   ext2_filsys fs = nullptr;
-  EXPECT_EQ(ext2fs_open(file.path().c_str(), EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0,
-                        unix_io_manager, &fs),
-            0);
+  EXPECT_EQ(
+      ext2fs_open(file.path().c_str(), EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0, unix_io_manager, &fs),
+      0);
   EXPECT_EQ(ext2fs_read_bitmaps(fs), 0);
   ext2_ino_t number = 0;
   EXPECT_EQ(ext2fs_new_inode(fs, EXT2_ROOT_INO, 0100644, nullptr, &number), 0);
