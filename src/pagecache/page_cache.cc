@@ -1,5 +1,7 @@
 #include "pagecache/page_cache.h"
 
+#include <algorithm>
+
 namespace spillway {
 
 void PageCache::init(SlabChain& slabs, PageAllocator& allocator, FrameTable& frames,
@@ -142,7 +144,8 @@ void PageCache::drop_unread(Pfn pfn) {
 
 Status PageCache::start_read(Mapping& mapping, u32 first, u32 count, u32 wanted, AllocFlags flags) {
   SPW_ASSERT(count >= 1 && count <= kReadMax);
-  const u64 size = mapping.size_pages();
+  // Pages beyond have no number (Mapping::size_bytes is what the backing says).
+  const u64 size = std::min(mapping.size_pages(), u64{kNobodyWants});
   const u64 stop = first + u64{count} < size ? first + u64{count} : size;  // the end, not read
   const u32 start = wanted == kNobodyWants ? first : wanted;
   SPW_ASSERT(start >= first && start < first + u64{count});

@@ -50,7 +50,7 @@ Status Vfs::read_missing(Inode& inode, FileReadahead& ra, u32 index) {
   const u32 count = ra.window == 0 ? 1 : ra.window;
   const u32 first_part = std::min(count, PageCache::kReadMax);
   SPW_TRY(cache_->start_read(inode.mapping, index, first_part, index, kAllocUser));
-  if (count > first_part) {
+  if (count > first_part && index <= ~u32{0} - count) {
     // Pages beyond the end of file, no frame to spare: reading ahead is not owed to anybody.
     (void)cache_->start_read(inode.mapping, index + first_part, count - first_part,
                              PageCache::kNobodyWants, AllocFlags{});
@@ -67,7 +67,7 @@ void Vfs::read_ahead(Inode& inode, FileReadahead& ra, u32 index) {
   }
   ra.next = u64{index} + 1;
   if (ra.window == 0 || ra.ahead_end < ra.next || ra.ahead_end - ra.next > ra.window / 2) return;
-  const u64 end = inode.mapping.size_pages();
+  const u64 end = std::min(inode.mapping.size_pages(), pages_in(kSizeMax).v);
   ra.window = ra.grown();
   for (u32 left = ra.window; left != 0 && ra.ahead_end < end;) {
     const u32 count = std::min(left, PageCache::kReadMax);
@@ -84,7 +84,9 @@ Result<u64> Vfs::read(Inode& inode, FileReadahead& ra, u64 offset, u8* out, u64 
   SPW_TRY(usable_file(inode));
   const u64 size = inode.mapping.size_bytes;
   if (offset >= size) return *done;
-  bytes = std::min(bytes, size - offset);
+  // A host's directory or an image may have a file with more pages than there are numbers.
+  if (offset >= kSizeMax) return Error::file_too_big;
+  bytes = std::min(bytes, std::min(size, kSizeMax) - offset);
   while (*done < bytes) {
     const u64 at = offset + *done;
     const u32 index = static_cast<u32>(at >> kPageShift);
