@@ -181,7 +181,12 @@ TEST(PageAllocator, alloc_run_is_consecutive_and_keeps_min) {
 TEST(PageAllocator, kernel_frames_carry_their_owner) {
   PageBed bed(512);
   bed.grow_all();
+  const Pfn before = bed.allocator.alloc(0, kAllocKernel).value();
+  bed.frames[before].private_data = 7;  // what the last owner thought of the frame
+  bed.allocator.free(before, 0);
   const Pfn pfn = bed.allocator.alloc_kernel(PageOwner::table, kAllocKernel).value();
+  ASSERT_EQ(pfn, before);
+  EXPECT_EQ(bed.frames[pfn].private_data, 0U);
   EXPECT_EQ(bed.frames[pfn].state, PageState::kernel);
   EXPECT_EQ(bed.frames[pfn].owner, PageOwner::table);
   EXPECT_TRUE(bed.sum_holds());
@@ -210,12 +215,14 @@ TEST(PageAllocator, shrinks_and_grows_again) {
   const Pfn held = bed.allocator.alloc(0, kNoWait).value();
   EXPECT_EQ(bed.allocator.shrink(300), 300U);
   EXPECT_EQ(bed.allocator.online().v, 724U);
+  EXPECT_EQ(bed.allocator.marks().high, watermarks_for(PageCount(724)).high);
   EXPECT_EQ(bed.sim.frames().granted().v, 724U);
   EXPECT_TRUE(bed.sum_holds());
   EXPECT_TRUE(bed.allocator.validate());
   EXPECT_EQ(bed.allocator.shrink(5000), 723U) << "a frame that is in use stays";
   EXPECT_EQ(bed.frames[held].state, PageState::isolated);
   EXPECT_EQ(bed.allocator.grow(5000), 1023U);
+  EXPECT_EQ(bed.allocator.marks().high, watermarks_for(PageCount(1024)).high);
   bed.allocator.free(held, 0);
   bed.allocator.drain_pcp();
   EXPECT_EQ(bed.allocator.blocks(kOrderMax), 2U);
@@ -389,6 +396,10 @@ TEST_F(PageAllocatorReclaim, make_room_asks_for_what_is_missing_above_min) {
   EXPECT_EQ(bed_.reclaimer.wanted, 40U);
   EXPECT_EQ(bed_.allocator.make_room(PageCount(40)), ReclaimOutcome::progress);
   EXPECT_EQ(bed_.reclaimer.calls, 1U);
+  const u64 above = bed_.allocator.free_pages().v - bed_.allocator.marks().min.v;
+  ASSERT_GT(above, 0U);
+  (void)bed_.allocator.make_room(PageCount(above + 7));
+  EXPECT_EQ(bed_.reclaimer.wanted, 40U + 7U) << "what is free already is not asked for";
 }
 
 // Free memory in single frames: what is missing is a block, not a number of frames.
@@ -658,6 +669,9 @@ TEST(PageAllocatorDeathTest, bad_frees_are_stopped) {
   bed.frames[pfn].queue = PageQueue::main;
   EXPECT_DEATH(bed.allocator.free(pfn, 0), "queue");
   bed.frames[pfn].queue = PageQueue::none;
+  bed.frames[pfn].slot = SlotId(3);
+  EXPECT_DEATH(bed.allocator.free(pfn, 0), "slot");
+  bed.frames[pfn].slot = kNoSlot;
   bed.allocator.free(pfn, 0);
   EXPECT_DEATH(bed.allocator.free(pfn, 0), "state") << "twice";
   const Pfn kernel = bed.allocator.alloc_kernel(PageOwner::slab, kNoWait).value();

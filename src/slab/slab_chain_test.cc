@@ -84,6 +84,18 @@ TEST_F(SlabChainTest, the_hand_goes_on_where_it_stopped) {
   EXPECT_EQ(caches_[15].slabs_empty(), 1U);
 }
 
+TEST_F(SlabChainTest, the_hand_leaves_a_cache_that_goes) {
+  std::vector<std::string> names;
+  for (u32 i = 0; i < 18; ++i) names.push_back("c" + std::to_string(i));
+  for (u32 i = 0; i < 18; ++i) (void)idle(names[i].c_str(), i == 15 ? 5 : 1);
+  EXPECT_EQ(chain_.reap(), 0U);
+  EXPECT_EQ(chain_.reap(), 0U);
+  EXPECT_EQ(chain_.reap(), 1U) << "two descriptor caches and c0 to c7";
+  EXPECT_TRUE(caches_[8].destroy().ok());
+  EXPECT_EQ(chain_.reap(), 4U) << "on with c9";
+  EXPECT_EQ(caches_[15].slabs_empty(), 1U);
+}
+
 TEST_F(SlabChainTest, ten_empty_slabs_end_the_search) {
   KmemCache& ten = idle("ten", 10);
   KmemCache& more = idle("more", 20);
@@ -162,6 +174,51 @@ TEST_F(SlabChainTest, a_growing_cache_is_left_alone) {
   EXPECT_TRUE(chain_.validate());
   for (void* object : objects) cache.free(object);
   bed_.allocator.set_reclaimer(bed_.reclaimer);
+}
+
+// Reclaim frees objects of the very cache that asked for a frame: what came free serves it, even
+// where no frame did, and is not reaped meanwhile.
+TEST_F(SlabChainTest, a_cache_takes_back_what_reclaim_freed_while_it_grew) {
+  struct Freer : FakeReclaimer {
+    explicit Freer(PageAllocator& allocator) : FakeReclaimer(allocator) {}
+    ReclaimOutcome reclaim(PageCount want) override {
+      for (void* object : objects) cache->free(object);
+      objects.clear();
+      empty = cache->slabs_empty();
+      for (u32 i = 0; i < 4; ++i) (void)chain->scan_objects({.nr_to_scan = 1000});
+      empty_after = cache->slabs_empty();
+      return FakeReclaimer::reclaim(want);
+    }
+    SlabChain* chain = nullptr;
+    KmemCache* cache = nullptr;
+    std::vector<void*> objects;
+    u64 empty = 0;
+    u64 empty_after = 0;
+  } freer(bed_.allocator);
+  freer.outcome = ReclaimOutcome::exhausted;
+  for (const u32 limit : {0U, KmemCacheConfig::kLimitBySize}) {
+    KmemCache& cache = idle(limit == 0 ? "direct" : "magazines", 0, {.size = 512, .limit = limit});
+    freer.chain = &chain_;
+    freer.cache = &cache;
+    for (u32 i = 0; i < 3 * cache.objects_per_slab(); ++i) {
+      freer.objects.push_back(cache.alloc(kAllocKernel).value());
+    }
+    bed_.allocator.set_reclaimer(freer);
+    std::vector<Pfn> taken;
+    for (Result<Pfn> p = bed_.allocator.alloc(0, AllocFlags{}); p.ok();
+         p = bed_.allocator.alloc(0, AllocFlags{})) {
+      taken.push_back(p.value());
+    }
+    const Result<void*> object = cache.alloc(kAllocKernel);
+    ASSERT_TRUE(object.ok()) << limit;
+    EXPECT_EQ(freer.empty, limit == 0 ? 3U : 0U);
+    EXPECT_EQ(freer.empty_after, freer.empty) << "a growing cache is left alone";
+    EXPECT_EQ(cache.objects_active(), 1U);
+    cache.free(object.value());
+    for (const Pfn pfn : taken) bed_.allocator.free(pfn, 0);
+    bed_.allocator.set_reclaimer(bed_.reclaimer);
+    EXPECT_TRUE(consistent());
+  }
 }
 
 }  // namespace
