@@ -8,22 +8,26 @@ void Linux24Policy::wake_kswapd(const char* why) {
   kswapd_woken_ = true;
 }
 
+// A block from the free lists, never so that less than a quarter of the min mark stays free without
+// memalloc (I37). 2.4 looks at what is free before the block is taken, and lets callers without
+// reclaim empty the zone as long as enough pages are inactive_clean.
+Pfn Linux24Policy::take_free(u32 order, bool memalloc) {
+  const u64 needed = allocator_->marks().min.v / 4 + (u64{1} << order);
+  if (!memalloc && allocator_->free_pages().v < needed) return kNoPfn;
+  return allocator_->rmqueue(order);
+}
+
 // A frame while the marks permit it. Near the min mark callers that may reclaim take a clean old
-// page first, so that the free ones are left for those who cannot. Never below a quarter of the min
-// mark without memalloc (I37): 2.4 itself lets callers without reclaim empty the zone as long as
-// enough pages are inactive_clean.
+// page first, so that the free ones are left for those who cannot.
 Pfn Linux24Policy::take_frame(u32 order, bool direct, bool memalloc) {
-  const Watermarks& marks = allocator_->marks();
-  const u64 free = allocator_->free_pages().v;
-  if (direct && free < marks.min.v + 8) {
+  if (direct && allocator_->free_pages().v < allocator_->marks().min.v + 8) {
     const Pfn pfn = reclaim_page();
     if (pfn.valid()) {
       observer_->step("few frames are free: frame {a} comes from inactive_clean directly", pfn.v);
       return pfn;
     }
   }
-  if (!memalloc && free < marks.min.v / 4) return kNoPfn;
-  return allocator_->rmqueue(order);
+  return take_free(order, memalloc);
 }
 
 // Attempts 1 to 5.
@@ -31,7 +35,7 @@ Pfn Linux24Policy::try_marks(u32 order, bool direct, bool memalloc) {
   const Watermarks marks = allocator_->marks();
   const u64 free = allocator_->free_pages().v;
   if (free >= marks.low.v) {
-    const Pfn pfn = allocator_->rmqueue(order);
+    const Pfn pfn = take_free(order, memalloc);
     if (pfn.valid()) {
       observer_->step("plenty: {a} free, at least the low mark {b}", free, marks.low.v);
       return pfn;
@@ -71,7 +75,7 @@ Pfn Linux24Policy::free_until_merged(u32 order) {
     const Pfn pfn = reclaim_page();
     if (!pfn.valid()) break;
     allocator_->free(pfn, 0);
-    const Pfn block = allocator_->rmqueue(order);
+    const Pfn block = take_free(order, false);
     if (block.valid()) {
       observer_->step("a block of order {a} has come together after {b} frames", order, freed + 1);
       return block;
@@ -102,7 +106,7 @@ Result<Pfn> Linux24Policy::alloc_pages(u32 order, AllocFlags flags) {
   const bool waits = flags.may_reclaim && !memalloc;
   const bool direct = waits && order == 0;
   ++memory_pressure_;
-  if (allocator_->below_low()) (void)allocator_->grow(PageAllocator::kGrowBatch);
+  if (!flags.atomic && allocator_->below_low()) (void)allocator_->grow(PageAllocator::kGrowBatch);
   if (inactive_shortage() > inactive_target() / 2 && free_shortage() > 0) {
     wake_kswapd("kswapd is woken; free pages short: {a}, inactive pages short: {b}");
   }

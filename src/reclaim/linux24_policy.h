@@ -158,6 +158,7 @@ class Linux24Policy final : public ReclaimPolicy {
   void decay_pressure();
 
   void wake_kswapd(const char* why);
+  Pfn take_free(u32 order, bool memalloc);
   Pfn take_frame(u32 order, bool direct, bool memalloc);
   Pfn try_marks(u32 order, bool direct, bool memalloc);
   Pfn free_until_merged(u32 order);
