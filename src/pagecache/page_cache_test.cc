@@ -10,19 +10,23 @@ namespace spillway {
 namespace {
 
 struct HeldBacking final : Backing {
+  explicit HeldBacking(const PageAllocator& a) : allocator(a) {}
   struct Read {
     u32 index;
     std::vector<Pfn> pfns;
   };
   Status read_pages(Mapping&, u32 index, const Pfn* frames, u32 count) override {
+    EXPECT_FALSE(allocator.may_enter_fs()) << "reclaim would enter it again";
     if (!refuse_read.ok()) return refuse_read;
     reads.push_back({index, std::vector<Pfn>(frames, frames + count)});
     return kOk;
   }
   WriteOutcome write_page(Mapping&, Pfn pfn) override {
+    EXPECT_FALSE(allocator.may_enter_fs());
     if (write_outcome == WriteOutcome::started) writes.push_back(pfn);
     return write_outcome;
   }
+  const PageAllocator& allocator;
   Status refuse_read = kOk;
   WriteOutcome write_outcome = WriteOutcome::started;
   std::vector<Read> reads;
@@ -37,6 +41,7 @@ class PageCacheTest : public ::testing::Test {
     cache().forget(map_);
     EXPECT_EQ(cache().mappings(), 0U);
     EXPECT_TRUE(bed_.nothing_leaks());
+    EXPECT_TRUE(bed_.allocator.may_enter_fs());
   }
   void adopt(Mapping& m, PageOwner owner, u64 pages) {
     cache().adopt(m);
@@ -60,7 +65,7 @@ class PageCacheTest : public ::testing::Test {
   }
 
   CacheBed bed_;
-  HeldBacking backing_;
+  HeldBacking backing_{bed_.allocator};
   Mapping map_;
 };
 
@@ -293,6 +298,35 @@ TEST_F(PageCacheTest, no_memory_changes_nothing) {
   EXPECT_TRUE(cache().validate(map_));
   end_read(kOk);
   for (const Pfn pfn : taken) bed_.allocator.free(pfn, 0);
+}
+
+// The frame can be had, the tree's node cannot: then with one frame more.
+TEST_F(PageCacheTest, half_of_what_a_page_needs_is_given_back) {
+  for (u64 leave = 0; leave <= 2; ++leave) {
+    for (const bool read : {false, true}) {
+      (void)bed_.slabs.shrink_all();
+      std::vector<Pfn> taken;
+      while (bed_.allocator.free_pages().v > bed_.allocator.marks().min.v + leave) {
+        taken.push_back(bed_.allocator.alloc(0, AllocFlags{}).value());
+      }
+      const PageCount before = bed_.allocator.free_pages();
+      const Status status =
+          read ? cache().start_read(map_, 900, 1, 900, AllocFlags{}) : Status([&]() -> Status {
+            SPW_TRY(cache().add_new(map_, 900, true, AllocFlags{}));
+            return kOk;
+          }());
+      EXPECT_EQ(status.ok(), leave == 2) << read;
+      if (!status.ok()) {
+        EXPECT_EQ(bed_.allocator.free_pages(), before) << read << " with " << leave;
+        EXPECT_TRUE(map_.tree.empty());
+      } else if (read) {
+        end_read(kOk);
+      }
+      EXPECT_TRUE(cache().truncate(map_, 0, nullptr, nullptr).ok());
+      for (const Pfn pfn : taken) bed_.allocator.free(pfn, 0);
+      EXPECT_TRUE(bed_.nothing_leaks());
+    }
+  }
 }
 
 TEST_F(PageCacheTest, random_operations_keep_every_invariant) {

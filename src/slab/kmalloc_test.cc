@@ -62,6 +62,25 @@ TEST_F(KmallocTest, has_the_caches_of_2_4_with_their_numbers) {
   EXPECT_EQ(k, Kmalloc::kClasses);
 }
 
+TEST_F(KmallocTest, zeroes_are_given_to_who_asks_for_them) {
+  for (const SlabCheck check : {SlabCheck::none, SlabCheck::sanity, SlabCheck::full}) {
+    for (const u32 limit : {0U, KmemCacheConfig::kLimitBySize}) {
+      Kmalloc general;
+      ASSERT_TRUE(general.init(chain_, {.check = check, .limit = limit}).ok());
+      for (const u64 size : {u64{20}, u64{700}, u64{8192}, Kmalloc::kSizeMax}) {
+        void* const used = general.alloc(size, kAllocKernel).value();
+        std::memset(used, 0xee, size);
+        general.free(used);
+        void* const again = general.alloc(size, kAllocUserZero).value();
+        EXPECT_EQ(again, used);
+        EXPECT_TRUE(all_bytes_are(static_cast<u8*>(again), 0, general.usable_size(again))) << size;
+        general.free(again);
+      }
+      EXPECT_TRUE(general.destroy().ok());
+    }
+  }
+}
+
 TEST_F(KmallocTest, is_not_destroyed_with_objects_in_use) {
   make({.check = SlabCheck::full});
   void* object = get(100);

@@ -410,40 +410,6 @@ TEST_F(KmemCacheTest, a_failed_allocation_changes_nothing) {
   }
 }
 
-// With no frame to spare, then with one, until an object can be had.
-TEST_F(KmemCacheTest, growth_that_fails_half_way_leaves_no_frame_behind) {
-  for (const u32 limit : {0U, KmemCacheConfig::kLimitBySize}) {
-    for (const auto& [size, frames] : std::map<u32, u32>{{64, 1}, {1024, 2}, {8192, 3}}) {
-      for (u32 leave = 0; leave <= frames; ++leave) {
-        KmemCache cache;
-        KmemCacheConfig config = sized("half_way", size);
-        config.limit = limit;
-        init(cache, config);
-        std::vector<Pfn> taken;
-        while (bed_.allocator.free_pages().v > bed_.allocator.marks().min.v + leave) {
-          taken.push_back(bed_.allocator.alloc(0, AllocFlags{}).value());
-        }
-        const u64 before = bed_.allocator.free_pages().v;
-        const Result<void*> got = cache.alloc(AllocFlags{});
-        EXPECT_EQ(got.ok(), leave == frames) << size << " with " << leave;
-        if (got.ok()) {
-          cache.free(got.value());
-        } else {
-          EXPECT_EQ(cache.slabs(), 0U);
-          EXPECT_EQ(chain_.find("slab_few")->objects_active(), 0U);
-          EXPECT_EQ(bed_.allocator.free_pages().v, before) << size << " with " << leave;
-        }
-        EXPECT_TRUE(consistent());
-        for (const Pfn pfn : taken) bed_.allocator.free(pfn, 0);
-        EXPECT_TRUE(cache.destroy().ok());
-        (void)chain_.shrink_all();
-        bed_.allocator.drain_pcp();
-        EXPECT_EQ(bed_.allocator.free_pages(), bed_.allocator.online());
-      }
-    }
-  }
-}
-
 TEST_F(KmemCacheTest, a_cache_with_objects_in_use_is_not_destroyed) {
   KmemCache cache;
   init(cache, sized("stays", 64));
