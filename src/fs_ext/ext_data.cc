@@ -38,7 +38,7 @@ Status ExtFs::read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 cou
       physical[i] = r.kind == RunKind::written ? r.physical + (u64{index} + i - r.first) : kZeros;
     }
     const bool reads = physical[i] != kZeros && physical[i] != kBad;
-    if (reads && transfers_.collides(IoOp::read, physical[i], 1)) return Error::wait;
+    if (reads && in_transfer(IoOp::read, physical[i])) return Error::wait;
     const bool continues = i != 0 && reads && physical[i] == physical[i - 1] + 1;
     if (reads && !continues) ++requests;
   }
@@ -143,7 +143,7 @@ WriteOutcome ExtFs::write_page(Mapping& mapping, Pfn pfn) {
     return WriteOutcome::started;
   }
   const u64 block = run.value().physical + (first - run.value().first);
-  if (transfers_.collides(IoOp::write, block, 1)) return WriteOutcome::wait;
+  if (in_transfer(IoOp::write, block)) return WriteOutcome::wait;
   transfers_.write(mapping, index, block, pfn, run.value().kind == RunKind::unwritten ? 1 : 0);
   return WriteOutcome::started;
 }

@@ -2,6 +2,7 @@
 #include "fs_ext/ext_fs.h"
 
 #include <algorithm>
+#include <cerrno>
 
 namespace spillway {
 namespace {
@@ -12,13 +13,8 @@ ExtFs& owner_of(ext2_filsys fs) { return *static_cast<ExtFs*>(fs->priv_data); }
 
 }  // namespace
 
-ExtFs::~ExtFs() { free_library(); }
-
-void ExtFs::free_library() {
-  if (known_map_ != nullptr) ext2fs_free_block_bitmap(known_map_);
-  known_map_ = nullptr;
-  if (fs_ != nullptr) ext2fs_free(fs_);
-  fs_ = nullptr;
+ExtFs::~ExtFs() {
+  if (fs_ != nullptr) release();
 }
 
 Status ExtFs::open(const ExtParts& parts, ExtMode mode) {
@@ -52,34 +48,73 @@ Status ExtFs::open(const ExtParts& parts, ExtMode mode) {
   fs_->priv_data = this;
   fs_->flags |= EXT2_FLAG_MASTER_SB_ONLY;
   status = check_groups();
-  if (status.ok() && writes) {
-    status = status_of_ext(ext2fs_read_bitmaps(fs_));
-    if (status.ok()) status = status_of_ext(ext2fs_copy_bitmap(fs_->block_map, &known_map_));
-    ext2fs_set_block_alloc_stats_callback(
-        fs_,
-        [](ext2_filsys fs, blk64_t block, int in_use) {
-          owner_of(fs).block_changed_hands(block, 1, in_use > 0);
-        },
-        nullptr);
-    ext2fs_set_block_alloc_stats_range_callback(
-        fs_,
-        [](ext2_filsys fs, blk64_t block, blk_t count, int in_use) {
-          owner_of(fs).range_changed_hands(block, count, in_use > 0);
-        },
-        nullptr);
-    // From here on the image is not clean, and the device says so before anything else changes.
-    if (status.ok()) {
-      fs_->super->s_state = static_cast<u16>(fs_->super->s_state & ~EXT2_VALID_FS);
-      ++fs_->super->s_mnt_count;
-      generation_ = fs_->super->s_hash_seed[0] ^ fs_->super->s_wtime;
-      ext2fs_mark_super_dirty(fs_);
-      status = flush();
-    }
-  }
-  if (!status.ok()) {
-    free_library();
-  }
+  if (status.ok()) io_.guard(zones_, probe_.blocks);
+  if (status.ok() && whole_pages()) buffers_->share_with(&transfers_);
+  if (status.ok() && writes) status = prepare_writing();
+  if (!status.ok()) release();
   return status;
+}
+
+void ExtFs::release() {
+  buffers_->share_with(nullptr);
+  if (known_map_ != nullptr) ext2fs_free_block_bitmap(known_map_);
+  known_map_ = nullptr;
+  ext2fs_free(fs_);
+  fs_ = nullptr;
+  fresh_.clear();
+  freed_.clear();
+  freed_inodes_.clear();
+  freed_blocks_ = 0;
+  zones_.clear();
+  written_.clear();
+  lost_ = kOk;
+}
+
+Status ExtFs::prepare_writing() {
+  SPW_TRY(status_of_ext(ext2fs_read_bitmaps(fs_)));
+  if (!zones_in_use()) {
+    probe_.why = "its bitmap says that metadata is free: run e2fsck first";
+    return Error::corrupt;
+  }
+  SPW_TRY(status_of_ext(ext2fs_copy_bitmap(fs_->block_map, &known_map_)));
+  ext2fs_set_block_alloc_stats_callback(
+      fs_,
+      [](ext2_filsys fs, blk64_t block, int in_use) {
+        owner_of(fs).block_changed_hands(block, 1, in_use > 0);
+      },
+      nullptr);
+  ext2fs_set_block_alloc_stats_range_callback(
+      fs_,
+      [](ext2_filsys fs, blk64_t block, blk_t count, int in_use) {
+        owner_of(fs).range_changed_hands(block, count, in_use > 0);
+      },
+      nullptr);
+  fs_->write_inode = [](ext2_filsys fs, ext2_ino_t number, ext2_inode*) -> errcode_t {
+    owner_of(fs).announce_inode(number);
+    return EXT2_ET_CALLBACK_NOTHANDLED;  // the library writes it
+  };
+  // From here on the image is not clean, and the device says so before anything else changes.
+  fs_->super->s_state = static_cast<u16>(fs_->super->s_state & ~EXT2_VALID_FS);
+  ++fs_->super->s_mnt_count;
+  generation_ = fs_->super->s_hash_seed[0] ^ fs_->super->s_wtime;
+  ext2fs_mark_super_dirty(fs_);
+  return flush();
+}
+
+// X3: else a file would get the blocks.
+bool ExtFs::zones_in_use() {
+  return zones_.all_of([&](u64 first, u64 end) {
+    blk64_t free = 0;
+    return ext2fs_find_first_zero_block_bitmap2(fs_->block_map, first, end - 1, &free) == ENOENT;
+  });
+}
+
+// The library is about to write this inode: its block of the inode table may be written.
+void ExtFs::announce_inode(u32 number) {
+  if (number == 0 || number > probe_.inodes) return;
+  const u32 per_group = fs_->super->s_inodes_per_group;
+  const u64 offset = u64{(number - 1) % per_group} * EXT2_INODE_SIZE(fs_->super);
+  io_.announce(ext2fs_inode_table_loc(fs_, (number - 1) / per_group) + offset / probe_.block_size);
 }
 
 Status ExtFs::close() {
@@ -93,6 +128,7 @@ Status ExtFs::close() {
       status = settle();
     }
     if (status.ok()) status = flush();
+    if (status.ok()) status = lost_;
     if (status.ok()) {
       fs_->super->s_state = static_cast<u16>(fs_->super->s_state | EXT2_VALID_FS);
       ext2fs_mark_super_dirty(fs_);
@@ -100,9 +136,7 @@ Status ExtFs::close() {
     }
   }
   SPW_ASSERT_EQ(transfers_.in_flight(), 0U);
-  free_library();
-  zones_.clear();
-  written_.clear();
+  release();
   return status;
 }
 
@@ -112,6 +146,7 @@ Status ExtFs::flush() {
   SPW_TRY(commit(Commit::in_order));
   release_freed();
   if ((fs_->flags & EXT2_FLAG_DIRTY) != 0) {
+    const ExtIo::Flush whole(io_);
     SPW_TRY(status_of_ext(ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC)));
     fs_->flags |= EXT2_FLAG_MASTER_SB_ONLY;
   }
@@ -126,7 +161,10 @@ Status ExtFs::sync() {
     const Change change(*this);
     SPW_TRY(settle());
   }
-  return flush();
+  SPW_TRY(flush());
+  const Status lost = lost_;
+  lost_ = kOk;
+  return lost;
 }
 
 Status ExtFs::begin_change() {
@@ -163,26 +201,14 @@ Status ExtFs::check_groups() {
     return Error::corrupt;
   }
   SPW_TRY(add_zones());
-  std::sort(zones_.begin(), zones_.end(),
-            [](const Zone& a, const Zone& b) { return a.first < b.first; });
-  std::vector<Zone> merged;
-  for (const Zone& zone : zones_) {
-    if (!merged.empty() && zone.first < merged.back().end) return Error::corrupt;
-    if (!merged.empty() && zone.first == merged.back().end) {
-      merged.back().end = zone.end;
-    } else {
-      merged.push_back(zone);
-    }
-  }
-  zones_.swap(merged);
-  return kOk;
+  return zones_.finish();
 }
 
 Status ExtFs::add_zones() {
   const u64 first_data = fs_->super->s_first_data_block;
   const auto add = [&](u64 first, u64 count) {
     if (first < first_data || first >= probe_.blocks || count > probe_.blocks - first) return false;
-    if (count != 0) zones_.push_back({first, first + count});
+    zones_.add(first, count);
     return true;
   };
   zones_.clear();
@@ -208,19 +234,13 @@ Status ExtFs::add_zones() {
 }
 
 bool ExtFs::data_blocks_valid(u64 physical, u64 count) const {
-  if (physical <= fs_->super->s_first_data_block || physical >= probe_.blocks ||
-      count > probe_.blocks - physical) {
-    return false;
-  }
-  // The first zone that ends behind the start must begin behind the end.
-  const auto zone = std::upper_bound(zones_.begin(), zones_.end(), physical,
-                                     [](u64 block, const Zone& z) { return block < z.end; });
-  return zone == zones_.end() || physical + count <= zone->first;
+  return physical > fs_->super->s_first_data_block && physical < probe_.blocks &&
+         count <= probe_.blocks - physical && !zones_.touch(physical, count);
 }
 
 u64 ExtFs::kept_blocks() const { return std::clamp<u64>(probe_.blocks / 50, 16, 4096); }
 
-// X1: called for every block that is freed. Not for those that are allocated: the library zeroes
+// X1: for every block that is freed. Not for those that are allocated: the library zeroes
 // blocks of its own before it says that they are taken.
 void ExtFs::forget_blocks(u64 physical, u64 count) {
   if (!whole_pages()) return;

@@ -14,8 +14,9 @@
 //   X2  A block that a file gets is unwritten (extents) or zeroed (block maps) until its page was
 //       written: pages of unwritten blocks read as zeros. The extent is converted when the write
 //       has ended, by the next call that may change the image (settle()).
-//   X3  Blocks of contents lie inside the image and outside of superblocks, descriptors, bitmaps
-//       and inode tables (zones_), whatever the image says.
+//   X3  Blocks of contents and of trees lie inside the image and outside of superblocks,
+//       descriptors, bitmaps and inode tables (zones_), whatever the image says: the bitmap says
+//       "in use" for all of zones_, and ExtIo writes them only with flush() and as inodes.
 //   X4  While mounted for writing the superblock says "not clean" on the device; close() ends that.
 //   X5  An inode without a name is stored with link count 0 and a time of deletion: should we be
 //       killed, e2fsck frees it.
@@ -40,6 +41,7 @@
 #include "fs_ext/ext_io.h"
 #include "fs_ext/ext_super.h"
 #include "fs_ext/ext_types.h"
+#include "fs_ext/ext_zones.h"
 #include "page/page_allocator.h"
 #include "vfs/file_system.h"
 #include "vfs/page_transfers.h"
@@ -153,18 +155,22 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   // Before a call that changes something: frames for the buffers that it may need, so that it does
   // not end halfway for want of them. read_only, wait, no_memory.
   Status begin_change();
-  void free_library();
   Status check_groups();
   Status add_zones();
+  Status prepare_writing();
+  void release();
+  bool zones_in_use();
   bool data_blocks_valid(u64 physical, u64 count) const;
   Status flush();
   void forget_blocks(u64 physical, u64 count);
+  void announce_inode(u32 number);
 
   // ext_order.cc
   Status commit(Commit how);
   Status write_inode_block(u32 number);
   void block_changed_hands(u64 block, u64 count, bool taken);
   void range_changed_hands(u64 block, u64 count, bool taken);
+  void take_zones_back(u64 block, u64 count);
   void inode_freed(u32 number);
   void release_freed();
   bool wants_freed() const;
@@ -212,6 +218,11 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   // ext_data.cc
   Status read_blocks_of_page(Inode& inode, u32 index, Pfn pfn);
   Status write_blocks_of_page(Inode& inode, u32 index, Pfn pfn, u64 first, u64 count);
+  // Whether the page of the device is being transferred, as contents or as a buffer: an image may
+  // say that a block is both.
+  bool in_transfer(IoOp op, u64 block) const {
+    return transfers_.collides(op, block, 1) || buffers_->transfers().collides(op, block, 1);
+  }
   // `note`: 1 if the page's block is unwritten, to be converted.
   void page_written(Mapping& mapping, u32 index, u32 note, Status status) override;
 
@@ -254,9 +265,10 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   ExtProbe probe_;
   bool busy_ = false;
   u32 generation_ = 0;
-  u64 map_epoch_ = 1;        // runs that inodes remember from before are stale
-  std::vector<Zone> zones_;  // sorted, disjoint
+  u64 map_epoch_ = 1;  // runs that inodes remember from before are stale
+  ExtZones zones_;
   std::vector<Written> written_;
+  Status lost_ = kOk;  // what settle() could not do; told by the next sync()
   std::vector<Ended> ended_;
   PageTransfers transfers_;
   ext2fs_block_bitmap known_map_ = nullptr;  // the block bitmap as it was last told of

@@ -196,6 +196,7 @@ errcode_t ExtIo::read(u64 at, u64 bytes, u8* out) {
   while (bytes != 0) {
     const u64 in = at % size;
     const u64 part = size - in < bytes ? size - in : bytes;
+    if (++steps_ > steps_max_) return kExtBeyond;
     if (keeps(at / size)) {
       std::memcpy(out, kept_.find(at / size)->second.bytes + in, part);
     } else {
@@ -248,6 +249,7 @@ errcode_t ExtIo::write(u64 at, u64 bytes, const u8* data) {
   while (bytes != 0) {
     const u64 in = at % size;
     const u64 part = size - in < bytes ? size - in : bytes;
+    if (++steps_ > steps_max_ || !may_write(at / size)) return kExtBeyond;
     if (changes_open_ != 0) {
       const errcode_t code = keep(at / size, in, part, data);
       if (code != 0) return code;

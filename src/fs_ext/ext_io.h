@@ -6,6 +6,10 @@
 // the caller's next try finds it. What changes blocks cannot be repeated halfway and is called with
 // Waits::yes: the manager makes the host end I/O until the block is there.
 //
+// The library believes the numbers of blocks that it finds in an image. What a lie can do is
+// bounded here: blocks of the zones are not written as anything else, and a tree that goes in
+// circles ends when more blocks were asked for than the image can be made of.
+//
 // While a change is open (open_change), blocks that are written are kept aside, and reads find them
 // there; ExtFs::commit moves them to the buffer cache in an order that a kill may interrupt.
 // Thread safety: the engine lock.
@@ -15,6 +19,7 @@
 
 #include <map>
 
+#include "fs_ext/ext_zones.h"
 #include "vfs/buffer_cache.h"
 
 namespace spillway {
@@ -45,12 +50,37 @@ class ExtIo {
   enum class Waits : u8 { no, yes };
   // Rounds without any I/O to wait for before a block is given up (no memory comes free).
   static constexpr u32 kIdleRoundsMax = 64;
+  // Blocks that the library may read and write in one call, for each block of the image and as a
+  // start. Giving free a file of extents of one block each takes about ten per block.
+  static constexpr u64 kStepsPerBlock = 64;
+  static constexpr u64 kStepsMin = 4096;
 
   void init(BufferCache& buffers, ExtHost& host, u64 device_bytes) {
     buffers_ = &buffers;
     host_ = &host;
     bytes_ = device_bytes;
+    kept_.clear();
+    zones_ = nullptr;
+    steps_max_ = ~u64{0};
   }
+  // From now on the limits hold. `zones` outlives the file system that was opened.
+  void guard(const ExtZones& zones, u64 blocks) {
+    zones_ = &zones;
+    steps_max_ = kStepsMin + blocks * kStepsPerBlock;
+  }
+  // The one block of the zones that may be written.
+  void announce(u64 block) { announced_ = block; }
+  // Superblock, descriptors and bitmaps may be written.
+  class Flush {
+   public:
+    explicit Flush(ExtIo& io) : io_(io) { io.flushing_ = true; }
+    ~Flush() { io_.flushing_ = false; }
+    Flush(const Flush&) = delete;
+    Flush& operator=(const Flush&) = delete;
+
+   private:
+    ExtIo& io_;
+  };
   // Opens the file system on this device.
   errcode_t open(int flags, ext2_filsys* fs);
 
@@ -82,8 +112,14 @@ class ExtIo {
   Waits waits() const { return waits_; }
   class Mode {
    public:
-    Mode(ExtIo& io, Waits waits) : io_(io), before_(io.waits_) { io.waits_ = waits; }
-    ~Mode() { io_.waits_ = before_; }
+    Mode(ExtIo& io, Waits waits) : io_(io), before_(io.waits_) {
+      io.waits_ = waits;
+      if (io.modes_++ == 0) io.steps_ = 0;
+    }
+    ~Mode() {
+      io_.waits_ = before_;
+      --io_.modes_;
+    }
     Mode(const Mode&) = delete;
     Mode& operator=(const Mode&) = delete;
 
@@ -101,6 +137,9 @@ class ExtIo {
   auto repeat(Call call) -> decltype(call());
   errcode_t keep(u64 block, u64 in, u64 part, const u8* data);
   bool inside(u64 at, u64 bytes) const { return at <= bytes_ && bytes <= bytes_ - at; }
+  bool may_write(u64 block) const {
+    return zones_ == nullptr || flushing_ || block == announced_ || !zones_->touch(block, 1);
+  }
 
   BufferCache* buffers_ = nullptr;
   ExtHost* host_ = nullptr;
@@ -108,6 +147,12 @@ class ExtIo {
   Waits waits_ = Waits::yes;
   u32 changes_open_ = 0;
   std::map<u64, Kept> kept_;
+  u32 modes_ = 0;  // scopes in force
+  const ExtZones* zones_ = nullptr;
+  u64 announced_ = ~u64{0};
+  bool flushing_ = false;
+  u64 steps_ = 0;  // of the call at work
+  u64 steps_max_ = ~u64{0};
 };
 
 }  // namespace spillway

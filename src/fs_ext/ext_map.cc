@@ -99,6 +99,9 @@ Status ExtFs::transfer_now(IoOp op, u64 page, Pfn frame) {
       status = s;
     }
   } sink;
+  while (in_transfer(op, page)) {
+    if (!host_->complete_io()) return Error::io;
+  }
   IoRequest request;
   request.op = op;
   request.block = page;
@@ -315,10 +318,12 @@ Status ExtFs::settle() {
     const Status status = convert(next);
     // A file that makes no sense keeps no others from being settled; what failed for want of
     // something is tried again.
-    if (!status.ok() && status.error() != Error::corrupt) {
+    if (status.ok()) continue;
+    if (status.error() != Error::corrupt) {
       written_.push_back(next);
       return status;
     }
+    lost_ = status;
   }
   return kOk;
 }

@@ -36,6 +36,7 @@ Status ExtFs::make_directory_block(u32 number, u64 parent, Raw* raw) {
   char* bytes = nullptr;
   SPW_TRY(status_of_ext(ext2fs_new_block2(fs_, ext2fs_find_inode_goal(fs_, number, plain(*raw), 0),
                                           nullptr, &block)));
+  if (!data_blocks_valid(block, 1)) return Error::corrupt;
   SPW_TRY(status_of_ext(ext2fs_new_dir_block(fs_, number, static_cast<u32>(parent), &bytes)));
   ext2fs_block_alloc_stats2(fs_, block, 1);
   errcode_t code = ext2fs_write_dir_block4(fs_, block, bytes, 0, number);

@@ -112,8 +112,24 @@ void ExtFs::block_changed_hands(u64 block, u64 count, bool taken) {
   forget_blocks(block, count);
   if (block + count > probe_.blocks || mode_ == ExtMode::read_only) return;
   ext2fs_mark_block_bitmap_range2(fs_->block_map, block, static_cast<u32>(count));
+  if (zones_.touch(block, count)) {
+    take_zones_back(block, count);
+    return;
+  }
   freed_.push_back({block, block + count});
   freed_blocks_ += count;
+}
+
+// A file of a damaged image had blocks of zones_: those are not given out.
+void ExtFs::take_zones_back(u64 block, u64 count) {
+  for (u64 i = block; i < block + count; ++i) {
+    if (zones_.touch(i, 1)) {
+      ext2fs_free_blocks_count_set(fs_->super, ext2fs_free_blocks_count(fs_->super) - 1);
+    } else {
+      freed_.push_back({i, i + 1});
+      ++freed_blocks_;
+    }
+  }
 }
 
 // libext2fs 1.47 tells of the end of a range and of no blocks; which ones, the bitmap shows.

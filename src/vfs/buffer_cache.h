@@ -65,6 +65,10 @@ class BufferCache final : public Backing, public FlushSource, private PageTransf
   // invalid: another block size, or a device of 2^32 pages.
   Status init(Machine& machine, PageCache& cache, PageAllocator& allocator, FrameTable& frames,
               const Observer& observer, BlockDevice& device, u32 block_size);
+  // Somebody else transfers pages of the device as well, by `others` (null: no longer): what would
+  // meet one of those waits. PageTransfers::collides says what meets.
+  void share_with(const PageTransfers* others) { others_ = others; }
+  const PageTransfers& transfers() const { return transfers_; }
   u32 block_size() const { return 1U << block_shift_; }
   u64 blocks() const { return device_->size().v << page_blocks_shift_; }  // on the device
 
@@ -132,6 +136,9 @@ class BufferCache final : public Backing, public FlushSource, private PageTransf
   u32 page_of(u64 block) const { return static_cast<u32>(block >> page_blocks_shift_); }
   u32 blocks_per_page() const { return 1U << page_blocks_shift_; }
   u64 first_block(u32 index) const { return u64{index} << page_blocks_shift_; }
+  bool meets_others(IoOp op, u64 page, u64 count) const {
+    return others_ != nullptr && others_->collides(op, page, count);
+  }
   Buffer** bucket(u64 block) const;
   Buffer* find_buffer(u64 block) const;
   Buffer& attach(Buffer& head, u64 block, Pfn pfn, bool uptodate);
@@ -153,6 +160,7 @@ class BufferCache final : public Backing, public FlushSource, private PageTransf
   PageAllocator* allocator_ = nullptr;
   FrameTable* frames_ = nullptr;
   const Observer* observer_ = nullptr;
+  const PageTransfers* others_ = nullptr;
   BlockDevice* device_ = nullptr;
   u32 block_shift_ = 0;
   u32 page_blocks_shift_ = 0;

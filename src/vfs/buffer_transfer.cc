@@ -5,14 +5,14 @@ namespace spillway {
 
 Status BufferCache::read_pages(Mapping&, u32 index, const Pfn* frames, u32 count) {
   SPW_ASSERT_LE(u64{index} + count, device_->size().v);
-  if (!transfers_.room_for(1)) return Error::wait;
+  if (!transfers_.room_for(1) || meets_others(IoOp::read, index, count)) return Error::wait;
   transfers_.read(mapping_, index, index, frames, count);
   return kOk;
 }
 
 WriteOutcome BufferCache::write_page(Mapping&, Pfn pfn) {
-  if (!transfers_.room_for(1)) return WriteOutcome::wait;
   const u32 index = (*frames_)[pfn].index;
+  if (!transfers_.room_for(1) || meets_others(IoOp::write, index, 1)) return WriteOutcome::wait;
   const u64 first = first_block(index);
   u32 written = 0;
   for (u32 i = 0; i < blocks_per_page(); ++i) {

@@ -78,6 +78,7 @@ class HostileWorld final : public ExtHost {
     if (mode == ExtMode::read_write) (void)wait_for([&] { return vfs_.sync(); });
     (void)wait_for([&] { return vfs_.unmount(); });
     closed_ = ext_.close();
+    if (mode == ExtMode::read_write) opens_again();
     return kOk;
   }
   u32 visited() const { return static_cast<u32>(seen_.size()); }
@@ -109,6 +110,19 @@ class HostileWorld final : public ExtHost {
     SPW_TRY(vfs_.init(m, cache_, allocator_, frames_, observer_,
                       {.inode_hash_bits = 6, .dentry_hash_bits = 6}));
     return wait_for([&] { return vfs_.mount(ext_); });
+  }
+  // Whatever a damaged image made of the changes, they did not go over what holds it together.
+  void opens_again() {
+    Machine& m = sim_.machine();
+    const Status status = ext_.open(
+        {m, cache_, allocator_, frames_, buffers_, *m.block_devices[0], *this, image_.size()},
+        ExtMode::read_only);
+    if (!status.ok() && status.error() != Error::no_memory) {
+      std::fprintf(stderr, "an image that cannot be opened any more: %s\n",
+                   name_of(status.error()));
+      std::abort();
+    }
+    (void)ext_.close();
   }
   template <class Call>
   auto wait_for(Call call) -> decltype(call()) {
