@@ -71,6 +71,7 @@ Status ExtFs::read_blocks_of_page(Inode& inode, u32 index, Pfn pfn) {
     if (run.kind != RunKind::written) continue;
     const u64 physical = run.physical + (first + i - run.first);
     const u64 run_left = run.end() - (first + i);
+    if (io_.keeps(physical)) SPW_TRY(commit(Commit::in_order));
     const Result<Buffer*> buffer = io_.bread(physical);
     if (!buffer.ok() && buffer.error() == Error::wait) {
       // The rest of what the page cache asks for lies behind, most likely.

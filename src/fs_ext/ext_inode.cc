@@ -313,6 +313,7 @@ Result<u32> ExtFs::readlink(Inode& inode, char* out, u32 max) {
   if (size >= probe_.block_size) return Error::corrupt;
   SPW_TRY_ASSIGN(run, map(inode, 0));
   if (run.kind != RunKind::written) return Error::corrupt;
+  if (io_.keeps(run.physical)) SPW_TRY(commit(Commit::in_order));
   SPW_TRY_ASSIGN(buffer, io_.bread(run.physical));
   const bool holds_zero = std::memchr(buffer->data, 0, size) != nullptr;
   if (!holds_zero) std::memcpy(out, buffer->data, bytes);

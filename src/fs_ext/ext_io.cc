@@ -250,7 +250,8 @@ errcode_t ExtIo::write(u64 at, u64 bytes, const u8* data) {
     const u64 in = at % size;
     const u64 part = size - in < bytes ? size - in : bytes;
     if (++steps_ > steps_max_ || !may_write(at / size)) return kExtBeyond;
-    if (changes_open_ != 0) {
+    // A commit that failed has left the block kept: then what is kept is the newest.
+    if (changes_open_ != 0 || keeps(at / size)) {
       const errcode_t code = keep(at / size, in, part, data);
       if (code != 0) return code;
     } else {

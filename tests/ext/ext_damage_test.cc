@@ -180,6 +180,27 @@ TEST(DamagedImageTest, contents_that_cannot_be_settled_are_told_by_sync) {
   EXPECT_TRUE(bed.unmount().ok());
 }
 
+// A commit may fail for want of memory, and leaves blocks kept aside.
+TEST(ExtIoTest, what_is_kept_is_never_older_than_what_was_written_since) {
+  ExtBed bed(hostile_base(2));
+  ASSERT_TRUE(bed.open_status.ok());
+  ExtIo io;
+  io.init(bed.buffers, bed, kHostileKib * 1024);
+  const u64 block = 90;
+  const std::string old(kPageSize, 'o');
+  const std::string newer(kPageSize, 'n');
+  io.open_change();
+  ASSERT_EQ(io.write(block * kPageSize, kPageSize, reinterpret_cast<const u8*>(old.data())), 0);
+  EXPECT_TRUE(io.close_change());
+  ASSERT_TRUE(io.keeps(block)) << "nobody has committed it";
+  ASSERT_EQ(io.write(block * kPageSize, kPageSize, reinterpret_cast<const u8*>(newer.data())), 0);
+  EXPECT_TRUE(io.move_kept(block).ok());
+  std::string read(kPageSize, '?');
+  ASSERT_EQ(io.read(block * kPageSize, kPageSize, reinterpret_cast<u8*>(read.data())), 0);
+  EXPECT_TRUE(read == newer);
+  EXPECT_TRUE(bed.unmount().ok());
+}
+
 // What is checked of an image before it is written must hold for all that mke2fs makes.
 TEST(DamagedImageTest, healthy_images_of_every_layout_are_written) {
   const char* const layouts[] = {
