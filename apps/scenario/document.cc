@@ -154,6 +154,57 @@ json swap_json(const PictureSwap& swap) {
           {"counts", std::move(counts)}, {"cached", std::move(cached)}};
 }
 
+json names_json(const VfsStats& v) {
+  return {{"dentries",
+           {{"total", v.dentries},
+            {"unused", v.dentries_unused},
+            {"negative", v.dentries_negative},
+            {"hits", v.dentry_hits},
+            {"misses", v.dentry_misses},
+            {"pruned", v.dentries_pruned}}},
+          {"inodes",
+           {{"total", v.inodes},
+            {"unused", v.inodes_unused},
+            {"dirty", v.inodes_dirty},
+            {"misses", v.inode_misses},
+            {"pruned", v.inodes_pruned},
+            {"written", v.inodes_written}}}};
+}
+
+// What the caches of contents, blocks and objects hold.
+void add_caches(const Picture& p, json* out) {
+  if (p.names.dentries != 0) (*out)["names"] = names_json(p.names);
+  for (const char* list : {"files", "disks", "slabs"}) (*out)[list] = json::array();
+  for (const FileView& v : p.files) {
+    if (!is_shown(v)) continue;
+    (*out)["files"].push_back({{"name", v.name},
+                               {"number", v.number},
+                               {"bytes", v.size_bytes},
+                               {"cached", v.cached},
+                               {"dirty", v.dirty},
+                               {"writeback", v.writeback},
+                               {"opens", v.opens}});
+  }
+  for (const auto& [name, v] : p.disks) {
+    (*out)["disks"].push_back({{"name", name},
+                               {"buffers", v.buffers},
+                               {"dirty", v.dirty},
+                               {"pages", v.pages},
+                               {"writeback", v.writeback},
+                               {"hits", v.hits},
+                               {"misses", v.misses},
+                               {"released", v.released}});
+  }
+  for (const SlabView& v : p.slabs) {
+    (*out)["slabs"].push_back({{"name", v.name},
+                               {"active", v.objects_active},
+                               {"total", v.objects_total},
+                               {"slabs", v.slabs_total},
+                               {"active_slabs", v.slabs_active},
+                               {"frames", v.frames}});
+  }
+}
+
 }  // namespace
 
 json picture_json(const Picture& p) {
@@ -172,6 +223,7 @@ json picture_json(const Picture& p) {
   for (const MemField& field : memory_fields()) {
     out["memory"][field.name] = p.memory.*field.member;
   }
+  add_caches(p, &out);
   return out;
 }
 

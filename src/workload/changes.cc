@@ -154,8 +154,7 @@ void swap_facts(const Picture& p, Facts* facts) {
 
 void file_facts(const Picture& p, Facts* facts) {
   for (const FileView& v : p.files) {
-    // Names of empty files: there may be thousands, and the group `names` counts them.
-    if (v.size_bytes == 0 && v.opens == 0) continue;
+    if (!is_shown(v)) continue;
     Fact& fact = (*facts)[{v.number, 0}];
     fact.subject = v.name;
     fact.add("size_bytes", v.size_bytes);

@@ -83,8 +83,10 @@ Picture take_picture(const Subject& subject) {
   for (const SlabView& view :
        all_of<SlabView>([&](SlabView*out, u32 max) { return kernel.slabs(out, max); })) {
     const std::vector<std::string>& told = subject.caches;
-    const bool heads = !p.disks.empty() && std::string_view(view.name) == "buffer_head";
-    if (heads || std::find(told.begin(), told.end(), view.name) != told.end()) {
+    const std::string_view name = view.name;
+    const bool heads = !p.disks.empty() && name == "buffer_head";
+    const bool names = subject.names && (name == "dentry_cache" || name == "inode_cache");
+    if (heads || names || std::find(told.begin(), told.end(), view.name) != told.end()) {
       p.slabs.push_back(view);
     }
   }

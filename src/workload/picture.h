@@ -44,7 +44,7 @@ struct Picture {
   std::vector<FileView> files;
   std::vector<ShmView> segments;
   std::vector<std::pair<std::string, DiskView>> disks;
-  std::vector<SlabView> slabs;  // caches of the scenario, and that of buffer heads
+  std::vector<SlabView> slabs;  // caches of the scenario, of buffer heads, names and inodes
   VfsStats names{};             // all 0 unless the scenario has names
   MemInfo memory{};
   Counters counters{};
@@ -70,6 +70,9 @@ struct Subject {
   bool names = false;               // it makes files by path
 };
 Picture take_picture(const Subject& subject);
+
+// Whether a picture shows the file: thousands may be empty names, which VfsStats counts.
+inline bool is_shown(const FileView& v) { return v.size_bytes != 0 || v.opens != 0; }
 
 // The groups, in the order in which they are told.
 enum class FactGroup : u8 {

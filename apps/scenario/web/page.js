@@ -8,6 +8,7 @@ let at = 0;
 
 // Step 0 is the stage before anything happened.
 const pictureAt = (i) => (i === 0 ? run.picture : run.steps[i - 1].picture);
+const peaks = peaksOf(Array.from({ length: lastStep + 1 }, (_, i) => pictureAt(i)));
 
 function walkList(items) {
   return el("ul", { class: "walk" }, items.map((item) => {
@@ -99,7 +100,7 @@ function show(step) {
   byId("story").replaceChildren(...storyNodes());
   const picture = pictureAt(at);
   byId("pictures").replaceChildren(
-    ...(picture ? drawPictures(picture, at === 0 ? null : pictureAt(at - 1)) : []));
+    ...(picture ? drawPictures(picture, at === 0 ? null : pictureAt(at - 1), peaks) : []));
 }
 
 function light(event, on) {

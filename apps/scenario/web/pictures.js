@@ -309,7 +309,90 @@ function drawMemory(picture, before) {
   return panel("Free memory and its watermarks", "memory", gauge);
 }
 
-function drawPictures(picture, before) {
-  return [drawMemory, drawSpaces, drawFrames, drawQueues, drawSwaps, drawTables]
-    .map((draw) => draw(picture, before)).filter((node) => node !== null);
+// A bar of parts [class, number, words], as long as its numbers are beside the largest of the run.
+function stock(label, parts, whole, text, changed) {
+  const track = el("div", { class: "track" });
+  for (const [kind, number, words] of parts) {
+    if (number <= 0) continue;
+    track.append(el("i", { class: kind, title: `${number} ${words}`,
+      style: `width:${(100 * number / Math.max(whole, 1)).toFixed(2)}%` }));
+  }
+  return el("div", { class: "stock" + (changed ? " changed" : "") },
+    el("div", { class: "label" }, label), track, el("div", { class: "text" }, text));
+}
+
+// The largest stocks that the pictures show, by name.
+function peaksOf(pictures) {
+  const peaks = {};
+  const note = (name, number) => { peaks[name] = Math.max(peaks[name] || 1, number); };
+  for (const picture of pictures) {
+    if (!picture) continue;
+    for (const [name, cache] of Object.entries(picture.names || {})) note(name, cache.total);
+    for (const disk of picture.disks) note(`disk ${disk.name}`, disk.buffers);
+  }
+  return peaks;
+}
+
+function drawNames(picture, before, peaks) {
+  if (!picture.names) return null;
+  const { dentries: d, inodes: i } = picture.names;
+  const old = before && before.names ? before.names : picture.names;
+  return panel("Names and inodes in memory", "names",
+    stock("dentries", [["table", d.total - d.unused, "in use"],
+      ["file", d.unused - d.negative, "unused"], ["zero", d.negative, "negative"]], peaks.dentries,
+    `${d.total}, ${d.unused} unused, ${d.negative} negative`, !same(d, old.dentries)),
+    stock("inodes", [["table", i.total - i.unused, "in use"], ["file", i.unused, "unused"]],
+      peaks.inodes, `${i.total}, ${i.unused} unused, ${i.dirty} dirty`, !same(i, old.inodes)),
+    el("div", { class: "legend" }, legend("table", "in use: inodes that dentries name, directories of " +
+      "dentries"), legend("file", "unused: may go"), legend("zero", "negative: no such file")));
+}
+
+function drawFiles(picture, before) {
+  if (!picture.files.length) return null;
+  const rows = picture.files.slice(0, CELLS_MAX).map((file) => {
+    const old = before && before.files.find((f) => f.number === file.number);
+    const pages = Math.ceil(file.bytes / 4096);
+    const busy = file.dirty + file.writeback;
+    return stock(file.name, [["file", file.cached - busy, "clean"], ["swapped", busy, "dirty"]], pages,
+      `${file.cached} of ${pages} pages` + (file.dirty ? `, ${file.dirty} dirty` : "") +
+      (file.writeback ? `, ${file.writeback} being written` : ""), before && !same(file, old));
+  });
+  const hidden = picture.files.length - rows.length;
+  return panel("Pages of files in the page cache", "files", rows,
+    hidden > 0 ? el("div", { class: "legend" }, `and ${hidden} more`) : null,
+    el("div", { class: "legend" }, legend("file", "clean"), legend("swapped", "dirty or being written")));
+}
+
+function drawDisks(picture, before, peaks) {
+  if (!picture.disks.length) return null;
+  return panel("Buffers of blocks", "buffers", picture.disks.map((disk) => {
+    const old = before && before.disks.find((d) => d.name === disk.name);
+    return stock(disk.name, [["file", disk.buffers - disk.dirty, "clean"],
+      ["swapped", disk.dirty, "dirty"]], peaks[`disk ${disk.name}`],
+    `${disk.buffers} in ${disk.pages} pages, ${disk.dirty} dirty`, before && !same(disk, old));
+  }), el("div", { class: "legend" }, legend("file", "clean"), legend("swapped", "dirty")));
+}
+
+function drawSlabs(picture, before) {
+  if (!picture.slabs.length) return null;
+  const rows = picture.slabs.map((slab) => {
+    const old = before && before.slabs.find((s) => s.name === slab.name);
+    const grid = el("div", { class: "grid" });
+    for (let i = 0; i < Math.min(slab.slabs, CELLS_MAX); ++i) {
+      const active = i < slab.active_slabs;
+      grid.append(el("div", { class: "slab-box " + (active ? "table" : "free"),
+        title: active ? "a slab with objects in use" : "an empty slab" }));
+    }
+    if (slab.slabs > CELLS_MAX) grid.append(el("span", {}, `and ${slab.slabs - CELLS_MAX} more`));
+    return el("div", { class: "stock" + (before && !same(slab, old) ? " changed" : "") },
+      el("div", { class: "label" }, slab.name), grid,
+      el("div", { class: "text" }, `${slab.active} of ${slab.total} objects, ${slab.frames} frames`));
+  });
+  return panel("Slabs of object caches", "slabs", rows,
+    el("div", { class: "legend" }, legend("table", "a slab with objects in use"), legend("free", "an empty slab")));
+}
+
+function drawPictures(picture, before, peaks) {
+  return [drawMemory, drawSpaces, drawFrames, drawQueues, drawSwaps, drawNames, drawFiles, drawDisks,
+    drawSlabs, drawTables].map((draw) => draw(picture, before, peaks)).filter((node) => node !== null);
 }

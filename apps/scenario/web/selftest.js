@@ -5,6 +5,30 @@
 const problems = [];
 window.addEventListener("error", (event) => problems.push(`error: ${event.message}`));
 
+// Names, contents, buffers and slabs: each that the picture has is drawn with its numbers, and what
+// changed is marked.
+function checkCaches(step, check) {
+  const { picture, changes } = run.steps[step - 1];
+  const text = (id) => (byId(id) ? byId(id).textContent : "");
+  for (const [name, cache] of Object.entries(picture.names || {})) {
+    check(text("names").includes(`${name}${cache.total}, ${cache.unused} unused`),
+      `step ${step} draws ${name} wrongly`);
+  }
+  for (const file of picture.files.slice(0, CELLS_MAX)) {
+    check(text("files").includes(`${file.name}${file.cached} of `), `step ${step} hides ${file.name}`);
+  }
+  for (const disk of picture.disks) {
+    check(text("buffers").includes(`${disk.name}${disk.buffers} in ${disk.pages} pages`),
+      `step ${step} draws buffers of ${disk.name} wrongly`);
+  }
+  const boxes = picture.slabs.reduce((sum, slab) => sum + Math.min(slab.slabs, CELLS_MAX), 0);
+  check(document.querySelectorAll("#slabs .slab-box").length === boxes, `step ${step} draws other slabs`);
+  for (const id of ["names", "files", "buffers", "slabs"]) {
+    const changed = changes.some((c) => c.group === id && c.kind !== "gone");
+    check(!changed || byId(id).querySelector(".changed"), `step ${step} changed ${id} and marks none`);
+  }
+}
+
 function selfTest() {
   const check = (condition, text) => { if (!condition) problems.push(text); };
   const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key }));
@@ -23,6 +47,7 @@ function selfTest() {
     const frames = run.steps[i - 1].changes.filter((c) => c.group === "frames").length;
     const marked = document.querySelectorAll("#frames .frame.changed").length;
     check(frames === 0 || marked > 0, `step ${i} changed ${frames} frames and marks none`);
+    checkCaches(i, check);
     for (const [name, list] of Object.entries(run.steps[i - 1].picture.queues)) {
       const row = byId(`queue-${name}`);
       check(list.length === 0 || (row && row.textContent.includes(`(${list.length})`)),
