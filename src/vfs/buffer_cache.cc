@@ -130,6 +130,7 @@ Result<Buffer*> BufferCache::get(u64 block, bool fills) {
   if (block >= blocks()) return Error::invalid;
   Buffer* buffer = find_buffer(block);
   if (buffer == nullptr) {
+    const WalkScope walk(observer_->walk, "refill_freelist", "no buffer of block {a}", block);
     const PageAllocator::NoFs no_fs(*allocator_);
     // Before the page is looked for: from then on nothing may reclaim.
     SPW_TRY_ASSIGN(head, heads_.alloc(kAllocKernel));

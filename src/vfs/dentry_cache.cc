@@ -167,11 +167,13 @@ void DentryCache::get(Dentry& dentry) {
 }
 
 void DentryCache::put(Dentry& dentry) {
+  const WalkScope walk(observer_->walk, "dput", "{a} users", dentry.count);
   for (Dentry* d = &dentry; d != nullptr; d = free_one(*d)) {
     SPW_ASSERT_LT(0u, d->count);
     if (--d->count != 0) return;
     if (d->is(DentryFlag::hashed)) {
       enter_unused(*d);
+      observer_->step("the last user: it stays on the list of the unused");
       return;
     }
   }
