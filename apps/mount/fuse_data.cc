@@ -102,10 +102,20 @@ void op_write(fuse_req_t req, fuse_ino_t, const char* data, std::size_t size, of
     OpenFile& file = open_file(info);
     if (file.inode == nullptr) return (void)fuse_reply_err(req, EPERM);
     u64 done = 0;
-    const Result<u64> put = server.engine().run([&] {
+    Result<u64> put = server.engine().run([&] {
       return server.vfs().write(*file.inode, static_cast<u64>(offset),
                                 reinterpret_cast<const u8*>(data), size, &done);
     });
+    if (put.ok() && put.value() < size && info->writepage != 0) {
+      // Pages that a program has stored into: for them the kernel takes a short answer for success.
+      const u64 rest = put.value();
+      done = 0;
+      put = server.engine().run([&] {
+        return server.vfs().write(*file.inode, static_cast<u64>(offset) + rest,
+                                  reinterpret_cast<const u8*>(data) + rest, size - rest, &done);
+      });
+      if (put.ok()) put = put.value() == size - rest ? Result<u64>(size) : Error::no_space;
+    }
     if (!put.ok()) return (void)fuse_reply_err(req, errno_of(put.error()));
     (void)fuse_reply_write(req, put.value());
     server.engine().balance_dirty();

@@ -79,8 +79,10 @@ std::string buffers_of(const BufferCache& buffers) {
 std::string outside_of(MountEngine& engine, const NodeIds& ids) {
   std::string out = "# outside of --ram\n";
   out += number("boot_bytes", engine.arena().boot().bytes());
-  // All of malloc's: libext2fs, libfuse, buffers of the threads.
-  out += number("heap_bytes", ::mallinfo2().uordblks);
+  // All of malloc's, large pieces (the bitmaps of an image) too: libext2fs, libfuse, buffers of the
+  // threads.
+  const struct mallinfo2 heap = ::mallinfo2();
+  out += number("heap_bytes", heap.uordblks + heap.hblkhd);
   out += number("node_ids_held", ids.held());
   out += number("node_ids_bytes", ids.bytes());
   if (FsHost* host = engine.host_directory()) {
