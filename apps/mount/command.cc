@@ -1,12 +1,15 @@
 #include "mount/command.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "cli/budget.h"
 #include "cli/exit_codes.h"
@@ -34,11 +37,7 @@ Budget budget_of(const MountOptions& options) {
   return compute_budget(request, host);
 }
 
-void check_fuse() {
-  if (::access("/dev/fuse", F_OK) != 0) {
-    throw CliError("/dev/fuse", "is not there: this kernel or container has no FUSE",
-                   "load the module fuse, or give the container --device /dev/fuse");
-  }
+void check_fusermount() {
   if (::geteuid() == 0) return;
   for (const char* path :
        {"/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"}) {
@@ -48,10 +47,40 @@ void check_fuse() {
                  "install the package fuse3");
 }
 
+void check_fuse() {
+  if (::access("/dev/fuse", F_OK) != 0) {
+    throw CliError("/dev/fuse", "is not there: this kernel or container has no FUSE",
+                   "load the module fuse, or give the container --device /dev/fuse");
+  }
+  check_fusermount();
+  const int fd = ::open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  if (fd < 0) {
+    throw CliError("/dev/fuse", fmt::format("cannot be opened ({})", std::strerror(errno)),
+                   "check its permissions, or give the container --device /dev/fuse");
+  }
+  ::close(fd);
+}
+
+// Without it an image that was opened for nothing would count as not unmounted.
+class ClosesOnFailure {
+ public:
+  explicit ClosesOnFailure(MountEngine& engine) : engine_(&engine) {}
+  ~ClosesOnFailure() {
+    if (engine_ != nullptr) (void)engine_->close();
+  }
+  ClosesOnFailure(const ClosesOnFailure&) = delete;
+  ClosesOnFailure& operator=(const ClosesOnFailure&) = delete;
+  void serving() { engine_ = nullptr; }
+
+ private:
+  MountEngine* engine_;
+};
+
 int serve(const MountOptions& options, const EngineConfig& config, const std::string& mountpoint,
           Background& background) {
   MountEngine engine;
   engine.open(config);
+  ClosesOnFailure guard(engine);
   FuseServer server(engine, {.source = config.source,
                              .mountpoint = mountpoint,
                              .allow_other = options.allow_other,
@@ -67,6 +96,7 @@ int serve(const MountOptions& options, const EngineConfig& config, const std::st
   if (options.verbose && background.in_background()) say(fmt::format("{}: mounted", mountpoint));
   background.detach(options.stats);
   enter_sandbox(config.kind, ::geteuid() == 0);
+  guard.serving();
   engine.start_daemon();
   if (options.verbose && !background.in_background()) say(fmt::format("{}: mounted", mountpoint));
   background.ready();

@@ -91,6 +91,7 @@ void MountEngine::open(const EngineConfig& config) {
   }
   const Status mounted = run([&] { return vfs_->mount(*fs_); });
   if (!mounted.ok()) {
+    if (image_ != nullptr) (void)image_->close();
     throw CliError(fmt::format("mount {}", config.source),
                    fmt::format("its root directory cannot be read ({})", name_of(mounted.error())),
                    "check the image with e2fsck -fn");

@@ -41,8 +41,13 @@ void MountedImage::probe() {
   if (got < 0) throw CliError(thing, "cannot be read", "check the device");
   const u64 size = arena_.device(device_).size_bytes();
   const Status status = ExtFs::probe(bytes, size, &probe_);
-  if (status.ok()) return;
   const char* const why = probe_.why;
+  if (status.ok() && probe_.recovery) {
+    // Not for reading either: what lies in the journal only would be missing.
+    throw CliError(thing, "its journal needs recovery: it was not unmounted",
+                   "run e2fsck -fy on it first");
+  }
+  if (status.ok()) return;
   switch (status.error()) {
     case Error::invalid:
       throw CliError(thing, "is no ext2, ext3 or ext4 image", "make one with mke2fs");
@@ -78,8 +83,12 @@ void MountedImage::open(SystemImpl& system) {
   if (!status.ok()) {
     const std::string why = fs_.why();
     if (status.error() == Error::read_only) {
+      if (probe_.read_only) {
+        throw CliError(thing, fmt::format("has a feature that can only be read: {}", why),
+                       "mount it with --read-only");
+      }
       throw CliError(thing, fmt::format("cannot be written: {}", why),
-                     "repair it with e2fsck, or mount it with --read-only");
+                     "repair it with e2fsck -fy, or mount it with --read-only");
     }
     throw CliError(thing,
                    fmt::format("cannot be mounted: {}",

@@ -159,7 +159,7 @@ Status ExtFs::write_blocks_of_page(Inode& inode, u32 index, Pfn pfn, u64 first, 
     const u64 physical = run.physical + (first + i - run.first);
     SPW_TRY(status_of_ext(io_.write(physical * size, size, bytes + i * size)));
     if (run.kind == RunKind::unwritten) {
-      note_written(static_cast<u32>(inode.number), first + i, 1);
+      note_written(inode, first + i, 1);
     }
   }
   return kOk;
@@ -167,7 +167,7 @@ Status ExtFs::write_blocks_of_page(Inode& inode, u32 index, Pfn pfn, u64 first, 
 
 void ExtFs::page_written(Mapping& mapping, u32 index, u32 note, Status status) {
   if (!status.ok() || note == 0) return;
-  note_written(static_cast<u32>(inode_of(mapping).number), index, 1);
+  note_written(inode_of(mapping), index, 1);
 }
 
 }  // namespace spillway

@@ -71,8 +71,11 @@ Status ExtFs::check_entry(Inode& directory, u64 n, const u8* data, u32 offset, u
   entry->length = get16(at + 4);
   entry->type = ext2fs_has_feature_filetype(fs_->super) != 0 ? at[7] : u32{EXT2_FT_UNKNOWN};
   entry->name = {reinterpret_cast<const char*>(at + kHeader), at[6]};
-  // Without types the length of a name has 16 bits, of which the upper are zero.
-  if (ext2fs_has_feature_filetype(fs_->super) == 0 && at[7] != 0) return Error::corrupt;
+  // Without types the length of a name has 16 bits, of which the upper are zero; only the checksum
+  // at the end of a block, an entry without a file, has a type all the same.
+  if (ext2fs_has_feature_filetype(fs_->super) == 0 && at[7] != 0 && entry->number != 0) {
+    return Error::corrupt;
+  }
   if (entry->length < space_for(1) || entry->length % 4 != 0 || entry->length > end - offset ||
       space_for(entry->name.length) > entry->length || entry->number > probe_.inodes) {
     return Error::corrupt;

@@ -211,7 +211,9 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   Status convert(const Written& written);
   Status punch(u32 number, Raw& raw, u64 first);
   Status give_last_block(u32 number, Raw& raw, u64 first);
-  void note_written(u32 number, u64 first, u64 count);
+  Result<bool> split_full_leaf(ext2_extent_handle_t handle);
+  void note_written(const Inode& inode, u64 first, u64 count);
+  void add_written(const Written& written);
   void drop_written(u32 number);
   Status transfer_now(IoOp op, u64 page, Pfn frame);
 

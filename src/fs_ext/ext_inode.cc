@@ -185,7 +185,10 @@ Status ExtFs::write_inode(Inode& inode) {
   // what else is to do comes with the next store.
   if (allocator_->in_reclaim()) {
     const Call call(*this, ExtIo::Waits::no);
-    return store_size_and_attributes(inode);
+    SPW_TRY(store_size_and_attributes(inode));
+    // Its tail is trimmed by the next store.
+    if (inode.is_regular() && inode.fs_data[4] != 0) mark_inode_dirty(inode);
+    return kOk;
   }
   const Change change(*this);
   SPW_TRY(trim_tail(inode));
@@ -196,7 +199,8 @@ Status ExtFs::store_size_and_attributes(Inode& inode) {
   Raw raw;
   SPW_TRY(load(inode.number, &raw));
   take_attributes(inode, raw);
-  if (inode.is_regular()) {
+  // A file that is being made shorter has its size when its blocks are gone.
+  if (inode.is_regular() && !inode.is(InodeState::truncating)) {
     SPW_TRY(status_of_ext(ext2fs_inode_size_set(
         fs_, plain(raw), static_cast<ext2_off64_t>(inode.mapping.size_bytes))));
   }

@@ -12,6 +12,13 @@ namespace {
 constexpr u64 kMapAhead = 16;
 constexpr u64 kKindBits = 2;
 
+// Whether the tree of extents has blocks of its own, beside the inode.
+bool has_extent_nodes(const ext2_inode_large& raw) {
+  ext3_extent_header header;
+  std::memcpy(&header, raw.i_block, sizeof header);
+  return (raw.i_flags & EXT4_EXTENTS_FL) != 0 && header.eh_depth != 0;
+}
+
 class ExtentHandle {
  public:
   ~ExtentHandle() {
@@ -186,7 +193,11 @@ Status ExtFs::reserve_blocks(Inode& inode, u64 first, u64 count) {
     Raw raw;
     SPW_TRY(load(inode.number, &raw));
     inode.attr.sectors = ext2fs_get_stat_i_blocks(fs_, plain(raw));
-    if (end > blocks_for(inode.mapping.size_bytes)) inode.fs_data[4] = 1;
+    if (end > blocks_for(inode.mapping.size_bytes)) {
+      // The next store trims what the file does not grow to.
+      inode.fs_data[4] = 1;
+      mark_inode_dirty(inode);
+    }
   }
   return kOk;
 }
@@ -273,26 +284,34 @@ Status ExtFs::truncate(Inode& inode, u64 bytes) {
   if (EXT2_I_SIZE(&raw) != 0 || ext2fs_inode_has_valid_blocks2(fs_, plain(raw)) != 0) {
     SPW_TRY(zero_tail(inode, raw, bytes));
   }
-  SPW_TRY(status_of_ext(ext2fs_inode_size_set(fs_, plain(raw), static_cast<ext2_off64_t>(bytes))));
-  SPW_TRY(store(inode.number, raw));
   forget_map(inode);
   inode.fs_data[4] = 0;
-  if (ext2fs_inode_has_valid_blocks2(fs_, plain(raw)) == 0) return kOk;
-  SPW_TRY(punch(static_cast<u32>(inode.number), raw, blocks_for(bytes)));
-  SPW_TRY(load(inode.number, &raw));
-  inode.attr.sectors = ext2fs_get_stat_i_blocks(fs_, plain(raw));
-  return kOk;
+  if (ext2fs_inode_has_valid_blocks2(fs_, plain(raw)) != 0) {
+    const bool nodes = has_extent_nodes(raw);
+    SPW_TRY(punch(static_cast<u32>(inode.number), raw, blocks_for(bytes)));
+    // The size goes last: see convert().
+    if (nodes) SPW_TRY(commit(Commit::write_all));
+    SPW_TRY(load(inode.number, &raw));
+    inode.attr.sectors = ext2fs_get_stat_i_blocks(fs_, plain(raw));
+  }
+  SPW_TRY(status_of_ext(ext2fs_inode_size_set(fs_, plain(raw), static_cast<ext2_off64_t>(bytes))));
+  return store(inode.number, raw);
 }
 
-void ExtFs::note_written(u32 number, u64 first, u64 count) {
+void ExtFs::note_written(const Inode& inode, u64 first, u64 count) {
+  add_written({static_cast<u32>(inode.number), first, count, inode.mapping.size_bytes});
+}
+
+void ExtFs::add_written(const Written& written) {
   if (!written_.empty()) {
     Written& last = written_.back();
-    if (last.number == number && last.first + last.count == first) {
-      last.count += count;
+    if (last.number == written.number && last.first + last.count == written.first) {
+      last.count += written.count;
+      last.size = std::max(last.size, written.size);
       return;
     }
   }
-  written_.push_back({number, first, count});
+  written_.push_back(written);
 }
 
 void ExtFs::drop_written(u32 number) {
@@ -308,7 +327,7 @@ Status ExtFs::settle() {
     });
     std::vector<Written> sorted;
     sorted.swap(written_);
-    for (const Written& w : sorted) note_written(w.number, w.first, w.count);
+    for (const Written& w : sorted) add_written(w);
   }
   while (!written_.empty()) {
     // It leaves first: writes that end meanwhile are added behind.
@@ -328,10 +347,29 @@ Status ExtFs::settle() {
   return kOk;
 }
 
+// Makes room for two more extents in a leaf that is not the inode itself; false: there was room.
+Result<bool> ExtFs::split_full_leaf(ext2_extent_handle_t handle) {
+  ext2_extent_info info{};
+  SPW_TRY(status_of_ext(ext2fs_extent_get_info(handle, &info)));
+  if (info.curr_level == 0 || info.num_entries + 2 <= info.max_entries) return false;
+  SPW_TRY(commit(Commit::in_order));
+  SPW_TRY(status_of_ext(ext2fs_extent_node_split(handle)));
+  SPW_TRY(commit(Commit::in_order));
+  return true;
+}
+
 Status ExtFs::convert(const Written& written) {
   Raw raw;
   SPW_TRY(load(written.number, &raw));
   if ((raw.i_flags & EXT4_EXTENTS_FL) == 0) return kOk;
+  // The size goes first: written extents behind the end of the file are taken away by e2fsck, with
+  // what they have of the file.
+  const u64 size = std::min(written.size, (written.first + written.count) * probe_.block_size);
+  if (EXT2_I_SIZE(&raw) < size) {
+    SPW_TRY(status_of_ext(ext2fs_inode_size_set(fs_, plain(raw), static_cast<ext2_off64_t>(size))));
+    SPW_TRY(store(written.number, raw));
+  }
+  if (has_extent_nodes(raw)) SPW_TRY(write_inode_block(written.number));
   ExtentHandle handle;
   SPW_TRY(status_of_ext(handle.open(fs_, written.number, plain(raw))));
   const u64 end = written.first + written.count;
@@ -362,6 +400,9 @@ Status ExtFs::convert(const Written& written) {
       SPW_TRY(status_of_ext(ext2fs_extent_replace(handle.get(), 0, &extent)));
       block = to;
     } else {
+      // A full leaf is split first and for itself. X6.
+      SPW_TRY_ASSIGN(was_full, split_full_leaf(handle.get()));
+      if (was_full) continue;
       // The library splits the extent and joins what has become alike.
       SPW_TRY(status_of_ext(
           ext2fs_extent_set_bmap(handle.get(), block, extent.e_pblk + (block - extent.e_lblk), 0)));

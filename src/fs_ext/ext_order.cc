@@ -38,7 +38,8 @@ bool is_directory_block(const u8* bytes, u32 size) {
 // Blocks that were free until now are written before anything refers to them. Where some were
 // made, entries may have moved to them out of full blocks (trees of extents and hashed directories
 // are split), and who refers to the new block, from the top down, is written before the full block
-// loses what moved. Everything else may be written in any order.
+// loses what moved; a full node of extents is first written as it was. Everything else may be
+// written in any order.
 Status ExtFs::commit(Commit how) {
   struct Place {
     int rank;
@@ -68,11 +69,16 @@ Status ExtFs::commit(Commit how) {
   fresh_.clear();
   std::stable_sort(places.begin(), places.end(),
                    [](const Place& a, const Place& b) { return a.rank < b.rank; });
-  if (any_fresh && !places.empty() && places.back().rank >= kNode) split = true;
+  if (any_fresh && places.back().rank >= kNode) split = true;
   Status result = kOk;
   const auto note = [&](const Status& status) {
     if (result.ok()) result = status;
   };
+  for (const Place& place : places) {
+    // As it was before: an extent that has been cut in two meanwhile would lie across the new
+    // border, and e2fsck would take it away.
+    if (any_fresh && place.rank >= kNode && place.rank < kMap) note(io_.write_block(place.block));
+  }
   for (u64 i = 0; i < places.size();) {
     u64 end = i;
     for (; end < places.size() && places[end].rank == places[i].rank; ++end) {

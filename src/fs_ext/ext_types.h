@@ -33,6 +33,7 @@ struct ExtTypes {
     u32 number;
     u64 first;
     u64 count;
+    u64 size;  // of the file then
   };
   struct Ended {
     Pfn pfn;
