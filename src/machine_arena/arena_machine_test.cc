@@ -159,6 +159,37 @@ TEST_F(ArenaMachineTest, nothing_ends_before_completions_run) {
   EXPECT_EQ(file.bytes(8 * kPageSize - 1, 1), "d");
 }
 
+// What one call may transfer is of one kind, and no more than it has room for: requests on
+// neighbouring pages all end as what they are.
+TEST_F(ArenaMachineTest, neighbours_of_two_kinds_and_long_runs_keep_their_own_bytes) {
+  TempFile file(128 * kPageSize);
+  ASSERT_TRUE(arena_.add_device(file.path(), DeviceAccess::read_write).ok());
+  file.store(3 * kPageSize, std::string(kPageSize, 'f'));
+  std::memset(frame(0), 'w', kPageSize);
+  std::memset(frame(1), 'r', kPageSize);
+  IoRequest mixed[4] = {request(IoOp::write, 2, 0, 1), request(IoOp::read, 3, 1, 1),
+                        request(IoOp::write, 4, 0, 1), request(IoOp::read, 5, 2, 1)};
+  for (IoRequest& one : mixed) arena_.device(0).submit(one);
+  EXPECT_EQ(arena_.run_completions(), 4U);
+  EXPECT_EQ(file.bytes(2 * kPageSize, 1), "w");
+  EXPECT_EQ(file.bytes(3 * kPageSize, 1), "f");
+  EXPECT_EQ(file.bytes(4 * kPageSize, 1), "w");
+  EXPECT_EQ(frame(1)[kPageSize - 1], 'f');
+  EXPECT_EQ(frame(2)[0], 0);
+  // Twice as long a run as one call takes, of frames that do not lie side by side.
+  constexpr u32 kRun = 2 * ArenaDevice::kMergePages;
+  for (u32 i = 0; i < 64; ++i) std::memset(frame(i), static_cast<int>('0' + i), kPageSize);
+  std::vector<IoRequest> run;
+  for (u32 i = 0; i < kRun; ++i) run.push_back(request(IoOp::write, i, 63 - i % 64, 1));
+  for (IoRequest& one : run) arena_.device(0).submit(one);
+  EXPECT_EQ(arena_.run_completions(), kRun);
+  for (u32 i = 0; i < kRun; ++i) {
+    const std::string want(2, static_cast<char>('0' + 63 - i % 64));
+    EXPECT_EQ(file.bytes(i * kPageSize, 1) + file.bytes((i + 1) * kPageSize - 1, 1), want) << i;
+  }
+  for (const Status& status : log_.status) EXPECT_TRUE(status.ok());
+}
+
 // An image of an odd size: the page that the end lies in works, the image does not grow.
 TEST_F(ArenaMachineTest, an_image_of_odd_size_keeps_its_size) {
   TempFile file(2 * kPageSize + 1000);
