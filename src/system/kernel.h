@@ -206,7 +206,7 @@ class Kernel final : public FaultSink {
   // `name` has at most 18 characters. Returns the cache's number. exists; again: too many; invalid:
   // a size that no slab can have.
   Result<u64> kmem_cache_create(const char* name, u32 size, bool with_ctor);
-  // no_process: no such cache.
+  // no_entry: no such cache.
   Result<u64> kmem_cache_alloc(u64 cache);  // the object's address
   void kmem_cache_free(u64 cache, u64 object);
   Result<u64> kmem_cache_shrink(u64 cache);   // slabs that went

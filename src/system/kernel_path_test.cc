@@ -46,6 +46,9 @@ TEST_P(KernelPath, names_survive_that_all_caches_are_dropped) {
                     return k().pwrite(pid_, static_cast<i32>(fd.value()), "bytes", 5, 0, &done);
                   })
                   .ok());
+  const MemInfo cached = k().meminfo();
+  EXPECT_EQ(cached.buffers != 0, GetParam()) << "directories on the device are cached by block";
+  EXPECT_EQ(cached.cached, 1U) << "the page of the file";
   EXPECT_EQ(error_of([&] { return k().link(pid_, "/a/b/f", "/g"); }), 0);
   EXPECT_EQ(error_of([&] { return k().symlink(pid_, "a/b", "/l"); }), 0);
   EXPECT_EQ(rename("/a", "/a/b/c"), errno_of(Error::invalid));

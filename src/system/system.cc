@@ -103,6 +103,7 @@ Status SystemImpl::boot() {
   SPW_TRY(spaces.init(mm));
   pageout.init(mm);
   SPW_TRY(init_vmalloc());
+  pageout.shrinkers().add(slabs);
   three_queue.init(pageout, config.background_reclaim);
   two_list.init(pageout, config.background_reclaim);
   if (config.policy == Policy::linux24) {
@@ -155,7 +156,6 @@ Status SystemImpl::init_vmalloc() {
   if (range.empty()) return kOk;
   SPW_TRY(vmalloc.init(machine, allocator, frames, slabs, observer, System::kernel_space(), range));
   pageout.shrinkers().add(vmalloc);
-  pageout.shrinkers().add(slabs);
   return kOk;
 }
 
@@ -398,7 +398,9 @@ Snapshot System::snapshot() const {
   out.frames_online = s.allocator.online().v;
   out.frames_free = s.allocator.free_pages().v;
   out.frames_reserved = s.allocator.reserved().v;
-  out.frames_kernel = s.slabs.frames();
+  const VmallocUsage& vmalloc = s.vmalloc.usage();
+  out.frames_kernel = s.slabs.frames() + s.stack_frames + vmalloc.pages + vmalloc.lazy_pages;
+  out.frames_tables = vmalloc.tables;
   out.frames_pool = s.swap.pool().frames_used().v;
   out.frames_swap_meta = s.swap.meta_frames();
   out.probation = queue(PageQueue::probation);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "machine_sim/sim_machine.h"
+#include "system/system_impl.h"
 
 namespace spillway {
 namespace {
@@ -327,6 +328,50 @@ TEST_F(SystemTest, row_39_sequential_reads_take_few_faults) {
   const u64 before = count(Counter::pgfault);
   for (u64 i = 0; i < pages; ++i) expect_page(at + i * kPageSize, i + 1, Fill::compressible);
   EXPECT_LT(count(Counter::pgfault) - before, pages / 10);
+}
+
+// Every frame that is online is somebody's.
+TEST_F(SystemTest, a_snapshot_adds_up_with_vmalloc_areas) {
+  start(512, 128, 0, false);
+  const VirtAddr at = map(20);
+  for (u64 i = 0; i < 20; ++i) {
+    EXPECT_EQ(store_page(at + i * kPageSize, i, Fill::random), FaultOutcome::done);
+  }
+  const Result<VirtAddr> area = system_->vmalloc(10 * kPageSize);
+  ASSERT_TRUE(area.ok());
+  for (const bool lazy : {false, true}) {
+    if (lazy) {
+      EXPECT_TRUE(system_->vfree(area.value()).ok());
+    }
+    const Snapshot s = system_->snapshot();
+    EXPECT_EQ(s.frames_online, s.frames_free + s.frames_reserved + s.frames_kernel +
+                                   s.frames_tables + s.frames_swap_meta + s.frames_pool +
+                                   s.frames_user)
+        << lazy;
+  }
+}
+
+// On every kind of machine: with nothing to evict, empty slabs are what reclaim can give back.
+TEST_F(SystemTest, row_60_reclaim_takes_empty_slabs_on_every_machine) {
+  for (const bool host_like : {true, false}) {
+    SimConfig config;
+    config.frames = PageCount(512);
+    if (host_like) config.features = Features{};
+    SimMachine sim(config);
+    SystemImpl impl(sim.machine(), Config{}, counters_, ring_);
+    ASSERT_TRUE(impl.boot().ok());
+    KmemCache cache;
+    ASSERT_TRUE(cache.init(impl.slabs, {.name = "idle", .size = 1024, .limit = 0}).ok());
+    std::vector<void*> objects;
+    for (u32 i = 0; i < 64; ++i) objects.push_back(cache.alloc(kAllocKernel).value());
+    for (void* object : objects) cache.free(object);
+    const u64 free_before = impl.allocator.free_pages().v;
+    ASSERT_EQ(cache.slabs_empty(), 16U);
+    EXPECT_EQ(impl.reclaim.reclaim(PageCount(8)), ReclaimOutcome::progress) << host_like;
+    EXPECT_GE(impl.allocator.free_pages().v, free_before + 8) << host_like;
+    EXPECT_TRUE(impl.audit().ok);
+    EXPECT_TRUE(cache.destroy().ok());
+  }
 }
 
 }  // namespace

@@ -280,6 +280,8 @@ MemInfo Kernel::meminfo() const {
   for (const BufferCache* disk : impl_.disks) {
     if (disk != nullptr) m.buffers += disk->mapping().nr_pages;
   }
+  // What the file system keeps of its device by block.
+  if (BufferCache* own = impl_.sys.files.buffers()) m.buffers += own->mapping().nr_pages;
   m.cached = sys.cache.pages() - m.buffers;
   m.swap_cached = sys.swap.cached_pages().v;
   m.active = queue(PageQueue::active) + queue(PageQueue::active_anon) +
