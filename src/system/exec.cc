@@ -17,7 +17,8 @@ constexpr u64 kDynBaseModern = 0x5555'5555'4000;
 constexpr u32 kTailsMax = ElfImage::kSegmentsMax;
 // An image needs a read for its headers and one for each tail, and each may have to wait for a
 // frame first. With so little memory that one read pushes out what the other has brought, the call
-// would go on for ever: it ends here, with no_memory.
+// would go on for ever: it ends here, with no_memory. Pages of arguments in swap are not counted,
+// as long as each try copies more of them than all before.
 constexpr u32 kExecWaitsMax = 16 * (1 + kTailsMax);
 
 // The frames that exec prepares. Whatever is not handed over goes back at the end.
@@ -150,7 +151,8 @@ class Exec {
         inode_(*dentry.inode),
         pages_(kernel.sys) {}
 
-  Result<u64> run(const char* path, ExecStrings& strings);
+  // `copied`: the bytes of strings that lie in argument pages, also when it fails.
+  Result<u64> run(const char* path, ExecStrings& strings, u64* copied);
 
  private:
   Status read(u64 offset, u8* out, u64 bytes);
@@ -266,7 +268,7 @@ Status Exec::build(AddressSpace& space, u64 sp) {
   return kOk;
 }
 
-Result<u64> Exec::run(const char* path, ExecStrings& strings) {
+Result<u64> Exec::run(const char* path, ExecStrings& strings, u64* copied) {
   SPW_TRY(parse());
   // What is read from the file comes before the arguments: their frames may push it out again.
   SPW_TRY(prepare_tails());
@@ -278,6 +280,7 @@ Result<u64> Exec::run(const char* path, ExecStrings& strings) {
     const WalkScope walk(sys_.observer.walk, "copy_strings",
                          "{a} arguments, {b} in the environment", argc, envc);
     const Status written = write_arguments(writer, path, strings, argc, envc, addresses);
+    *copied = kernel_.task_top() - writer.at();
     if (!written.ok()) {
       sys_.observer.step("{a} pages were filled; all go back", pages_.args_taken());
       return written.error();
@@ -307,14 +310,14 @@ Result<u64> Exec::run(const char* path, ExecStrings& strings) {
   return image_.entry + bias_;
 }
 
-Result<u64> KernelImpl::run_image(Task& task, const char* path, ExecStrings& strings) {
+Result<u64> KernelImpl::run_image(Task& task, const char* path, ExecStrings& strings, u64* copied) {
   SPW_TRY_ASSIGN(dentry, open_path(path, kOpenRead));
   Result<u64> run = Error::text_busy;
   if (!dentry->inode->is_regular()) {
     run = Error::access;
   } else if (dentry->inode->writers <= 0) {
     Exec exec(*this, task, *dentry);
-    run = exec.run(path, strings);
+    run = exec.run(path, strings, copied);
   }
   sys.vfs.put(*dentry);
   return run;
@@ -322,11 +325,17 @@ Result<u64> KernelImpl::run_image(Task& task, const char* path, ExecStrings& str
 
 Result<u64> KernelImpl::execve(Task& task, const char* path, ExecStrings& strings) {
   const WalkScope walk(sys.observer.walk, "do_execve", "pid {a}", task.pid);
-  const Result<u64> run = run_image(task, path, strings);
-  if (!run.ok() && run.error() == Error::wait && ++task.exec_waits < kExecWaitsMax) {
-    return Error::wait;
+  u64 copied = 0;
+  const Result<u64> run = run_image(task, path, strings, &copied);
+  if (!run.ok() && run.error() == Error::wait) {
+    if (copied > task.exec_copied) {
+      task.exec_copied = copied;
+      task.exec_waits = 0;
+    }
+    if (++task.exec_waits < kExecWaitsMax) return Error::wait;
   }
   task.exec_waits = 0;
+  task.exec_copied = 0;
   if (!run.ok()) return run.error() == Error::wait ? Error::no_memory : run.error();
   u32 i = 0;
   for (; i + 1 < sizeof(task.name) && path[i] != 0; ++i) task.name[i] = path[i];

@@ -52,7 +52,8 @@ struct Task {
   u64 min_flt = 0;
   u64 maj_flt = 0;
   PendingCall pending;
-  u32 exec_waits = 0;  // in a row
+  u32 exec_waits = 0;   // in a row, without more of the arguments being copied
+  u64 exec_copied = 0;  // most bytes of arguments that a try has copied so far
   OpenFile files[Kernel::kOpenFilesMax];
 };
 
@@ -145,7 +146,7 @@ class KernelImpl {
   Status make_parents(const char* path);
 
   // exec.cc
-  Result<u64> run_image(Task& task, const char* path, ExecStrings& strings);
+  Result<u64> run_image(Task& task, const char* path, ExecStrings& strings, u64* copied);
   Result<u64> execve(Task& task, const char* path, ExecStrings& strings);
 
   // kernel_blocks.cc, kernel_objects.cc

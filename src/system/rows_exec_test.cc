@@ -424,6 +424,46 @@ TEST(RowsExec, row_64_arguments_come_from_the_programs_memory) {
   EXPECT_EQ(row.bed.quiet(), "");
 }
 
+// Each string on a page of its own that has to be read from swap: as many waits as strings.
+TEST(RowsExec, row_64_many_arguments_may_all_be_in_swap) {
+  constexpr u64 kStrings = 300;
+  KernelBedConfig config;
+  config.kernel.mm.page_cluster = 0;
+  config.kernel.mm.swap_readahead = SwapReadahead::cluster;
+  ExecRow row(config);
+  row.install("prog", usual());
+  const u64 base = row.bed.map(row.pid, kStrings + 1);
+  std::vector<u64> list;
+  for (u64 i = 1; i <= kStrings; ++i) {
+    list.push_back(base + i * kPage);
+    char text[] = "s000";
+    text[1] = static_cast<char>('0' + i / 100);
+    text[2] = static_cast<char>('0' + i / 10 % 10);
+    text[3] = static_cast<char>('0' + i % 10);
+    EXPECT_EQ(row.bed.access(row.pid, list.back(), text, sizeof text, Access::write).signo,
+              Signal::none);
+  }
+  list.push_back(0);
+  EXPECT_EQ(
+      row.bed.access(row.pid, base, list.data(), static_cast<u32>(8 * list.size()), Access::write)
+          .signo,
+      Signal::none);
+  row.bed.push_out(row.pid, base, kStrings + 1);
+  u64 waits = 0;
+  const Result<u64> run = row.bed.wait_for([&] {
+    const Result<u64> tried = row.bed.kernel().execve(row.pid, "prog", VirtAddr(base), VirtAddr(0));
+    waits += !tried.ok() && tried.error() == Error::wait ? 1 : 0;
+    return tried;
+  });
+  ASSERT_TRUE(run.ok()) << name_of(run.error()) << " after " << waits;
+  EXPECT_GE(waits, kStrings);
+  const u64 sp = row.bed.kernel().stack_pointer(row.pid).v;
+  EXPECT_EQ(row.word(sp), kStrings);
+  EXPECT_EQ(row.text(row.word(sp + 8)), "s001");
+  EXPECT_EQ(row.text(row.word(sp + 8 * kStrings)), "s300");
+  EXPECT_EQ(row.bed.quiet(), "");
+}
+
 TEST(RowsExec, row_64_a_bad_pointer_is_a_fault_and_the_old_image_runs_on) {
   ExecRow row;
   row.install("prog", usual());
