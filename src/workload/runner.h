@@ -249,7 +249,7 @@ class Runner {
   MemoryModel model_;
   std::map<std::string, Process> processes_;
   std::vector<std::string> process_order_;
-  std::map<std::string, File> files_;  // by path, without the first /
+  std::map<std::string, File> files_;  // by canonical path
   bool names_ = false;                 // the scenario makes files by path
   std::vector<Program> programs_;
   std::map<std::string, Segment> segments_;

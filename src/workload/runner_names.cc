@@ -1,13 +1,28 @@
 // Operations on names: files and directories by path, in the file system that `file` and `program`
 // use too, so that a file that was made here can be mapped, read and written.
+#include <algorithm>
+
 #include "workload/runner.h"
 
 namespace spillway {
 namespace {
 
-std::string without_root(const std::string& path) {
-  const std::size_t start = path.find_first_not_of('/');
-  return start == std::string::npos ? "" : path.substr(start);
+// The path from the root, without "." and "..": the language has no symbolic links, so words are
+// enough to know a file by.
+std::string canonical(const std::string& path) {
+  std::string out;
+  for (std::size_t at = 0; at < path.size();) {
+    const std::size_t end = std::min(path.find('/', at), path.size());
+    const std::string word = path.substr(at, end - at);
+    at = end + 1;
+    if (word.empty() || word == ".") continue;
+    if (word == "..") {
+      out.resize(out.rfind('/') == std::string::npos ? 0 : out.rfind('/'));
+    } else {
+      out += (out.empty() ? "" : "/") + word;
+    }
+  }
+  return out;
 }
 
 // The path with its % replaced by a number.
@@ -22,14 +37,14 @@ std::string counted(const std::string& pattern, u64 number) {
 
 // What the scenario knows of a file; null if it made none of this path.
 Runner::File* Runner::file_at(const std::string& path) {
-  const auto found = files_.find(without_root(path));
+  const auto found = files_.find(canonical(path));
   return found == files_.end() ? nullptr : &found->second;
 }
 
 void Runner::add_file(const std::string& path, const File& file) {
   // An inode that came anew is not the one of a file that is gone.
   std::erase_if(files_, [&](const auto& known) { return known.second.number == file.number; });
-  files_[without_root(path)] = file;
+  files_[canonical(path)] = file;
 }
 
 Result<u64> Runner::name_call(const Statement& s, const std::string& path, const std::string& to) {
@@ -52,14 +67,14 @@ void Runner::follow_names(const Statement& s, const std::string& path, const std
     const u64 size = operand(s, "size").number.total();
     add_file(path, File{model_.add_object(size), size, result, std::nullopt});
   }
-  if (s.verb == Verb::remove) files_.erase(without_root(path));
+  if (s.verb == Verb::remove) files_.erase(canonical(path));
   if (s.verb != Verb::rename) return;
   // Of a directory, all that is below it goes along.
-  const std::string from = without_root(path);
+  const std::string from = canonical(path);
   std::map<std::string, File> moved;
   for (auto it = files_.begin(); it != files_.end();) {
     const bool below = it->first == from || it->first.starts_with(from + "/");
-    if (below) moved[without_root(to) + it->first.substr(from.size())] = it->second;
+    if (below) moved[canonical(to) + it->first.substr(from.size())] = it->second;
     it = below ? files_.erase(it) : std::next(it);
   }
   for (const auto& [name, file] : moved) files_[name] = file;

@@ -64,23 +64,26 @@ bool Runner::do_file(const Statement& s) {
                   : kernel_->pread(p.pid, fd, bytes.data(), count, offset, &done);
   });
   if (!judge(s, outcome, &value)) return false;
-  if (!value || found == nullptr) return true;
-  File& file = *found;
+  if (!value) return true;
   const u64 moved = std::min(*value, count);
   if (writes) {
-    model_.write_object(file.object, offset, bytes.data(), moved);
-    file.size = std::max(file.size, offset + moved);
+    if (found == nullptr) return true;
+    model_.write_object(found->object, offset, bytes.data(), moved);
+    found->size = std::max(found->size, offset + moved);
     return true;
   }
-  const u64 expected = offset >= file.size ? 0 : std::min(count, file.size - offset);
-  if (moved != expected) {
-    return unmet(s, std::to_string(expected) + " bytes", std::to_string(moved) + " bytes");
+  if (found != nullptr) {
+    const u64 expected = offset >= found->size ? 0 : std::min(count, found->size - offset);
+    if (moved != expected) {
+      return unmet(s, std::to_string(expected) + " bytes", std::to_string(moved) + " bytes");
+    }
   }
   for (u64 i = 0; i < moved && data.given(); ++i) {
     if (bytes[i] == wanted(i)) continue;
     return unmet(s, "byte " + std::to_string(i) + " is " + hex_text(wanted(i)), hex_text(bytes[i]));
   }
-  if (const auto wrong = model_.check_object(file.object, offset, bytes.data(), moved)) {
+  if (found == nullptr) return true;
+  if (const auto wrong = model_.check_object(found->object, offset, bytes.data(), moved)) {
     return unmet(s, "byte " + std::to_string(wrong->offset) + " is " + hex_text(wrong->expected),
                  hex_text(wrong->actual));
   }

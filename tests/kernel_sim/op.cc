@@ -4,8 +4,8 @@ namespace spillway::ksim {
 namespace {
 
 using harness::Word;
-constexpr auto kHex = harness::NumberField<Op>::hex;
-constexpr auto kDecimal = harness::NumberField<Op>::decimal;
+constexpr auto kHex = harness::NumberField<Op>::as_hex;
+constexpr auto kDecimal = harness::NumberField<Op>::as_decimal;
 
 constexpr harness::OpSpec kSpecs[] = {
 #define X(id, fields, text) {#id, fields},
@@ -35,7 +35,7 @@ constexpr harness::NumberField<Op> kNumbers[] = {
     {'k', "which", kDecimal, nullptr, &Op::which},
     {'c', "cpu", kDecimal, nullptr, &Op::cpu},
     {'q', "slot", kDecimal, nullptr, &Op::other},
-    {'i', "file", harness::NumberField<Op>::optional, nullptr, &Op::file},
+    {'i', "file", harness::NumberField<Op>::unless_default, nullptr, &Op::file},
     {'e', "segment", kDecimal, nullptr, &Op::segment},
     {'d', "device", kDecimal, nullptr, &Op::device},
 };

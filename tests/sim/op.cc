@@ -4,8 +4,8 @@ namespace spillway::sim {
 namespace {
 
 using harness::Word;
-constexpr auto kHex = harness::NumberField<Op>::hex;
-constexpr auto kDecimal = harness::NumberField<Op>::decimal;
+constexpr auto kHex = harness::NumberField<Op>::as_hex;
+constexpr auto kDecimal = harness::NumberField<Op>::as_decimal;
 
 constexpr harness::OpSpec kSpecs[] = {
 #define X(id, fields, text) {#id, fields},

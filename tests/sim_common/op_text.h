@@ -19,9 +19,9 @@ struct NumberField {
   char letter;
   const char* name;
   enum Form : u8 {
-    decimal,
-    hex,
-    optional,  // decimal, and left out when the operation has the default
+    as_decimal,
+    as_hex,
+    unless_default,  // decimal, and left out when the operation has the default
   } form;
   // One of them is null.
   u64 Op::*wide;
@@ -67,8 +67,8 @@ std::string OpLanguage<Op>::print_field(const Op& op, char letter) const {
   }
   for (const NumberField<Op>& n : numbers) {
     if (n.letter != letter) continue;
-    if (n.form == NumberField<Op>::optional && n.of(op) == n.of(Op{})) return {};
-    return n.form == NumberField<Op>::hex ? hex(n.name, n.of(op)) : decimal(n.name, n.of(op));
+    if (n.form == NumberField<Op>::unless_default && n.of(op) == n.of(Op{})) return {};
+    return n.form == NumberField<Op>::as_hex ? hex(n.name, n.of(op)) : decimal(n.name, n.of(op));
   }
   return {};
 }
