@@ -36,6 +36,7 @@ bench: build
 	@cmake --build build -j $(JOBS) --target slab_bench buddy_bench
 	@build/bin/bench/slab_bench
 	@build/bin/bench/buddy_bench
+	@bench/mount_bench.py --quick
 	@bench/run
 
 install: build

@@ -52,6 +52,11 @@ void* cache_alloc(std::size_t) {
   return got.ok() ? got.value() : nullptr;
 }
 void cache_free(void* object) { g_cache->free(object, t_slot); }
+void core_free(void* object) { g_cache->free(object); }
+void* core_alloc(std::size_t) {
+  const spillway::Result<void*> got = g_cache->alloc(spillway::kAllocAtomic);
+  return got.ok() ? got.value() : nullptr;
+}
 void* kmalloc_alloc(std::size_t size) {
   const spillway::Result<void*> got = g_kmalloc->alloc(size, spillway::kAllocAtomic, t_slot);
   return got.ok() ? got.value() : nullptr;
@@ -62,7 +67,12 @@ class Spillway {
  public:
   Spillway() {
     constexpr u64 kFrames = 65536;  // 256 MiB
-    must(arena_.prepare({.frames = spillway::PageCount(kFrames), .cpus = 2}).ok());
+    // Little boot memory, so that it runs under valgrind too.
+    must(
+        arena_
+            .prepare(
+                {.frames = spillway::PageCount(kFrames), .cpus = 2, .boot_bytes_max = u64{1} << 24})
+            .ok());
     spillway::Machine& machine = arena_.machine();
     void* pages = machine.boot.alloc(kFrames * sizeof(spillway::Page), 64);
     must(pages != nullptr);
@@ -78,6 +88,10 @@ class Spillway {
                             .hwcache_align = true,
                             .locking = spillway::SlabLocking::own})
              .ok());
+    g_cache = &cache_;
+  }
+  void use_core_cache(u32 size) {
+    must(cache_.init(chain_, spillway::KmemCacheConfig::core("bench", size)).ok());
     g_cache = &cache_;
   }
   void use_kmalloc() {
@@ -276,7 +290,10 @@ int worker(const std::string& name, u32 number, u64 divide) {
   if (name.starts_with("spillway")) {
     ours = new Spillway;
     // What has one size is a cache's work; mixed sizes are kmalloc's in any case.
-    if (name == "spillway" && w.size != 0) {
+    if (name == "spillway-core") {
+      ours->use_core_cache(w.size);
+      a = {core_alloc, core_free};
+    } else if (name == "spillway" && w.size != 0) {
       ours->use_cache(w.size);
       a = {cache_alloc, cache_free};
     } else {
@@ -310,6 +327,7 @@ struct Contender {
 constexpr Contender kContenders[] = {
     {"spillway", nullptr},
     {"spillway-kmalloc", nullptr},
+    {"spillway-core", nullptr},  // zeroed, every free checked, no magazine: the core's own caches
     {"glibc", nullptr},
     {"jemalloc", "libjemalloc.so.2"},
     {"mimalloc", "libmimalloc.so.2"},
@@ -361,6 +379,11 @@ bool there(const Contender& c) {
   if (c.preload == nullptr) return true;
   const std::string command = std::string("ldconfig -p | grep -q '") + c.preload + "'";
   return std::system(command.c_str()) == 0;
+}
+
+// The core's own caches have one size, and one lock of their callers.
+bool does(const Contender& c, const Work& w) {
+  return std::strcmp(c.name, "spillway-core") != 0 || (w.size != 0 && w.kind != Work::threads);
 }
 
 void print_table(const std::vector<const Work*>& works, std::map<std::string, Figures>& all,
@@ -426,7 +449,7 @@ int main(int argc, char** argv) {
     for (const Work* w : works) {
       for (u32 turn = 0; turn < kCount; ++turn) {
         const u32 c = (turn + round) % kCount;
-        if (!present[c]) continue;
+        if (!present[c] || !does(kContenders[c], *w)) continue;
         if (!measure(kContenders[c], static_cast<u32>(w - kWork), divide,
                      all[std::string(w->name) + "/" + kContenders[c].name])) {
           std::fprintf(stderr, "slab_bench: %s failed at '%s'\n", kContenders[c].name, w->name);

@@ -111,6 +111,7 @@ std::string stats_text_of(MountEngine& engine, const NodeIds& ids) {
   out += slab(system.cache.nodes());
   out += outside_of(engine, ids);
   out += "# counters\n";
+  system.allocator.fold_counts();
   for (u32 i = 0; i < kCounterCount; ++i) {
     const u64 value = system.observer.counters->value[i];
     if (value != 0) out += number(name_of(static_cast<Counter>(i)), value);

@@ -93,9 +93,11 @@ u64 ArenaClock::now_ns() {
 }
 
 u32 ArenaCpus::current() {
-  static std::atomic<u32> threads{0};
-  thread_local const u32 slot = threads.fetch_add(1, std::memory_order_relaxed);
-  return slot % count_;
+  static constinit std::atomic<u32> threads{0};
+  static constinit thread_local u32 slot = ~u32{0};
+  if (slot == ~u32{0}) [[unlikely]]
+    slot = threads.fetch_add(1, std::memory_order_relaxed);
+  return slot < count_ ? slot : slot % count_;
 }
 
 void ArenaMmu::map(SpaceId, VirtAddr, Pfn, u32, Prot) { SPW_PANIC("arena: no MMU to map"); }

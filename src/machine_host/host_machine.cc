@@ -39,7 +39,8 @@ u32 HostCpus::current() {
   constexpr u32 kCpuNodeSegment = 0x7b;
   u32 limit = 0;
   asm volatile("lsl %1, %0" : "+r"(limit) : "r"(kCpuNodeSegment));
-  return (limit & 0xfff) % count_;
+  const u32 cpu = limit & 0xfff;
+  return cpu < count_ ? cpu : cpu % count_;
 }
 
 void* HostBootMemory::alloc(u64 bytes, u64 align) {

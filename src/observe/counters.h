@@ -83,8 +83,9 @@ struct Counters {
 
   u64& operator[](Counter c) { return value[static_cast<u32>(c)]; }
   u64 operator[](Counter c) const { return value[static_cast<u32>(c)]; }
-  // Threads that do not hold the engine lock (they allocate and free frames) may lose each other's
-  // counts, never spoil them: relaxed accesses cost no more than plain ones.
+  // Threads that do not hold the engine lock may lose each other's counts, never spoil them:
+  // relaxed accesses cost no more than plain ones. Frames, which such threads do allocate and free,
+  // are counted per CPU and added here under the zone lock (PageAllocator::fold_counts).
   void add(Counter c, u64 n = 1) {
     const std::atomic_ref<u64> word(value[static_cast<u32>(c)]);
     word.store(word.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);

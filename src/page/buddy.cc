@@ -1,5 +1,7 @@
 #include "page/buddy.h"
 
+#include <bit>
+
 namespace spillway {
 
 void Buddy::push(Pfn pfn, u32 order) {
@@ -27,13 +29,6 @@ void Buddy::unlink(Pfn pfn, u32 order) {
   --list.count;
 }
 
-void Buddy::mark(Pfn pfn, u32 order, PageState from, PageState to) {
-  for (u32 i = 0; i < (1U << order); ++i) {
-    frames_->transition(pfn + i, from, to);
-    (*frames_)[pfn + i].order = kNotHead;
-  }
-}
-
 Pfn Buddy::alloc(u32 order) {
   if (order > kOrderMax) return kNoPfn;
   u32 from = order;
@@ -47,16 +42,41 @@ Pfn Buddy::alloc(u32 order) {
     // consecutive frames let a machine map many pages with one call.
     push(pfn + (1U << from), from);
   }
-  mark(pfn, order, PageState::free, PageState::isolated);
+  for (u32 i = 0; i < (1U << order); ++i) {
+    frames_->transition(pfn + i, PageState::free, PageState::isolated);
+  }
   free_pages_ -= PageCount(u64{1} << order);
   return pfn;
 }
 
-void Buddy::free(Pfn pfn, u32 order) {
-  SPW_ASSERT_LE(order, kOrderMax);
-  SPW_ASSERT_EQ(pfn.v & ((1U << order) - 1), 0u);
-  mark(pfn, order, PageState::isolated, PageState::free);
-  free_pages_ += PageCount(u64{1} << order);
+u32 Buddy::alloc_bulk(u32 want, u32* out) {
+  u32 got = 0;
+  for (u32 order = 0; got < want && order <= kOrderMax;) {
+    if (lists_[order].count == 0) {
+      ++order;
+      continue;
+    }
+    const Pfn first{lists_[order].head};
+    unlink(first, order);
+    const u32 size = 1U << order;
+    const u32 taken = want - got < size ? want - got : size;
+    for (u32 i = 0; i < taken; ++i) {
+      frames_->transition(first + i, PageState::free, PageState::pcp);
+      out[got++] = first.v + i;
+    }
+    // What is left of the block, in the largest pieces that are aligned.
+    for (u32 at = taken; at < size;) {
+      const u32 piece = static_cast<u32>(std::countr_zero(at));
+      push(first + at, piece);
+      at += 1U << piece;
+    }
+  }
+  free_pages_ -= PageCount(got);
+  return got;
+}
+
+// Puts a block, whose frames are free but for their order, on its list together with its buddies.
+inline void Buddy::merge(Pfn pfn, u32 order) {
   while (order < kOrderMax) {
     const Pfn buddy{pfn.v ^ (1U << order)};
     if (buddy.v + (1U << order) > frames_->count().v) break;
@@ -67,6 +87,27 @@ void Buddy::free(Pfn pfn, u32 order) {
     ++order;
   }
   push(pfn, order);
+}
+
+void Buddy::free(Pfn pfn, u32 order) {
+  SPW_ASSERT_LE(order, kOrderMax);
+  SPW_ASSERT_EQ(pfn.v & ((1U << order) - 1), 0u);
+  for (u32 i = 0; i < (1U << order); ++i) {
+    frames_->transition(pfn + i, PageState::isolated, PageState::free);
+    (*frames_)[pfn + i].order = kNotHead;
+  }
+  free_pages_ += PageCount(u64{1} << order);
+  merge(pfn, order);
+}
+
+void Buddy::free_bulk(u32 count, const u32* pfns) {
+  for (u32 i = 0; i < count; ++i) {
+    const Pfn pfn(pfns[i]);
+    frames_->transition(pfn, PageState::pcp, PageState::free);
+    (*frames_)[pfn].order = kNotHead;
+    merge(pfn, 0);
+  }
+  free_pages_ += PageCount(count);
 }
 
 u32 Buddy::alloc_run(u32 want, Pfn* first) {

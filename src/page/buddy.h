@@ -17,8 +17,13 @@ class Buddy {
 
   // A block of 2^order frames, isolated; kNoPfn if no block is large enough.
   Pfn alloc(u32 order);
+  // Up to `want` single frames for a CPU's list, in state pcp: those that as many alloc(0) would
+  // hand out, in that order. Returns how many.
+  u32 alloc_bulk(u32 want, u32* out);
   // Gives isolated frames [pfn, pfn + 2^order) back. `pfn` is a multiple of 2^order.
   void free(Pfn pfn, u32 order);
+  // Gives single frames of a CPU's list back.
+  void free_bulk(u32 count, const u32* pfns);
   // Up to `want` (1..512) consecutive frames, isolated: the largest piece at hand that is not
   // larger than needed. Returns how many; 0 if none is free.
   u32 alloc_run(u32 want, Pfn* first);
@@ -35,7 +40,7 @@ class Buddy {
   };
   void push(Pfn pfn, u32 order);
   void unlink(Pfn pfn, u32 order);
-  void mark(Pfn pfn, u32 order, PageState from, PageState to);
+  void merge(Pfn pfn, u32 order);
 
   FrameTable* frames_ = nullptr;
   List lists_[kOrderCount];

@@ -43,6 +43,52 @@ TEST_F(BuddyTest, single_frames_merge_completely) {
   EXPECT_TRUE(buddy_.validate());
 }
 
+// Frames for a CPU's list are those that single requests would get, and come back the same way.
+TEST_F(BuddyTest, bulk_is_the_same_as_one_by_one) {
+  constexpr u32 kCount = 1024 + 37;
+  start(kCount);
+  std::vector<Page> other_pages(kCount);
+  for (Page& page : other_pages) page.state = PageState::isolated;
+  FrameTable other_frames;
+  other_frames.init(other_pages.data(), PageCount(kCount));
+  Buddy other;
+  other.init(other_frames);
+  for (u32 i = 0; i < kCount; ++i) other.free(Pfn(i), 0);
+  Prng prng(11);
+  std::vector<u32> taken;
+  for (u32 step = 0; step < 5'000; ++step) {
+    u32 batch[64];
+    const u32 want = 1 + static_cast<u32>(prng.below(64));
+    if (prng.one_in(2)) {
+      const u32 got = buddy_.alloc_bulk(want, batch);
+      for (u32 i = 0; i < got; ++i) {
+        ASSERT_EQ(other.alloc(0).v, batch[i]) << step;
+        ASSERT_EQ(frames_[Pfn(batch[i])].state, PageState::pcp);
+        taken.push_back(batch[i]);
+      }
+      if (got < want) {
+        ASSERT_EQ(other.alloc(0), kNoPfn);
+      }
+    } else {
+      u32 count = 0;
+      for (; count < want && !taken.empty(); ++count) {
+        std::swap(taken[prng.below(taken.size())], taken.back());
+        batch[count] = taken.back();
+        taken.pop_back();
+        other.free(Pfn(batch[count]), 0);
+      }
+      buddy_.free_bulk(count, batch);
+    }
+    for (u32 order = 0; order < kOrderCount; ++order) {
+      ASSERT_EQ(buddy_.blocks(order), other.blocks(order)) << step;
+    }
+    ASSERT_EQ(buddy_.free_pages(), other.free_pages());
+    if (step % 100 == 0) {
+      ASSERT_TRUE(buddy_.validate() && other.validate());
+    }
+  }
+}
+
 TEST_F(BuddyTest, row_04_random_orders_end_with_the_initial_lists) {
   start(1024 + 37);
   const Lists initial = lists();

@@ -8,136 +8,102 @@ void PageAllocator::init(Machine& machine, FrameTable& frames, const Observer& o
   machine_ = &machine;
   frames_ = &frames;
   observer_ = &observer;
+  cpus_ = &machine.cpus;
   buddy_.init(frames);
   const u32 cpus = machine.cpus.count();
   pcp_count_ = cpus < kCpusMax ? cpus : kCpusMax;
 }
 
-u64 PageAllocator::pcp_free() const {
-  u64 sum = 0;
-  for (u32 i = 0; i < pcp_count_; ++i) sum += pcp_[i].count.load(std::memory_order_relaxed);
-  return sum;
-}
-
-Pfn PageAllocator::pcp_alloc() {
-  Pcp& pcp = pcp_[machine_->cpus.current() % pcp_count_];
+[[gnu::always_inline]] inline Pfn PageAllocator::pcp_alloc() {
+  Pcp& pcp = this_pcp();
   Guard guard(pcp.lock);
-  if (pcp.head == Pfn::kNone) {
-    Guard zone(zone_lock_);
-    // The batch is pushed from its highest frame down, so that it is handed out rising.
-    Pfn batch[kPcpBatch];
-    u32 got = 0;
-    while (got < kPcpBatch) {
-      const Pfn pfn = buddy_.alloc(0);
-      if (!pfn.valid()) break;
-      batch[got++] = pfn;
-    }
-    note_buddy();
-    for (u32 i = got; i-- > 0;) {
-      Page& page = (*frames_)[batch[i]];
-      frames_->transition(batch[i], PageState::isolated, PageState::pcp);
-      page.next = pcp.head;
-      pcp.head = batch[i].v;
-    }
-    pcp.count.store(got, std::memory_order_relaxed);
+  u32 count = pcp.count.load(std::memory_order_relaxed);
+  if (count == 0) [[unlikely]] {
+    count = refill(pcp);
+    if (count == 0) return kNoPfn;
   }
-  if (pcp.head == Pfn::kNone) return kNoPfn;
-  const Pfn pfn{pcp.head};
-  Page& page = (*frames_)[pfn];
-  pcp.head = page.next;
-  page.next = Pfn::kNone;
-  pcp.count.fetch_sub(1, std::memory_order_relaxed);
+  --count;
+  const Pfn pfn{pcp.frames[count]};
   frames_->transition(pfn, PageState::pcp, PageState::isolated);
+  ++pcp.allocated;
+  pcp.count.store(count, std::memory_order_relaxed);
   return pfn;
 }
 
-void PageAllocator::pcp_free_one(Pfn pfn) {
-  Pcp& pcp = pcp_[machine_->cpus.current() % pcp_count_];
+[[gnu::always_inline]] inline void PageAllocator::pcp_free(Pfn pfn) {
+  Pcp& pcp = this_pcp();
   Guard guard(pcp.lock);
-  if (pcp.count.load(std::memory_order_relaxed) >= kPcpHigh) {
-    Guard zone(zone_lock_);
-    for (u32 i = 0; i < kPcpBatch; ++i) {
-      const Pfn old{pcp.head};
-      Page& page = (*frames_)[old];
-      pcp.head = page.next;
-      page.next = Pfn::kNone;
-      frames_->transition(old, PageState::pcp, PageState::isolated);
-      buddy_.free(old, 0);
-    }
-    note_buddy();
-    pcp.count.fetch_sub(kPcpBatch, std::memory_order_relaxed);
+  u32 count = pcp.count.load(std::memory_order_relaxed);
+  if (count == kPcpHigh) [[unlikely]] {
+    spill(pcp, kPcpBatch);
+    count -= kPcpBatch;
   }
   frames_->transition(pfn, PageState::isolated, PageState::pcp);
-  (*frames_)[pfn].next = pcp.head;
-  pcp.head = pfn.v;
-  pcp.count.fetch_add(1, std::memory_order_relaxed);
+  pcp.frames[count] = pfn.v;
+  ++pcp.freed;
+  pcp.count.store(count + 1, std::memory_order_relaxed);
 }
 
-void PageAllocator::drain_pcp() {
-  for (u32 i = 0; i < pcp_count_; ++i) {
-    Pcp& pcp = pcp_[i];
-    Guard guard(pcp.lock);
-    Guard zone(zone_lock_);
-    while (pcp.head != Pfn::kNone) {
-      const Pfn pfn{pcp.head};
-      Page& page = (*frames_)[pfn];
-      pcp.head = page.next;
-      page.next = Pfn::kNone;
-      frames_->transition(pfn, PageState::pcp, PageState::isolated);
-      buddy_.free(pfn, 0);
-    }
-    pcp.count.store(0, std::memory_order_relaxed);
+// A block from the buddy lists.
+Pfn PageAllocator::take_block(u32 order) {
+  Guard zone(zone_lock_);
+  const Pfn pfn = buddy_.alloc(order);
+  if (pfn.valid()) {
     note_buddy();
+    observer_->count(Counter::pgalloc, u64{1} << order);
   }
-}
-
-Pfn PageAllocator::rmqueue(u32 order) {
-  Pfn pfn = kNoPfn;
-  if (order == 0) {
-    pfn = pcp_alloc();
-  } else {
-    Guard zone(zone_lock_);
-    pfn = buddy_.alloc(order);
-    note_buddy();
-  }
-  if (!pfn.valid() && pcp_free() > 0) {
-    drain_pcp();
-    Guard zone(zone_lock_);
-    pfn = buddy_.alloc(order);
-    note_buddy();
-  }
-  if (pfn.valid()) observer_->count(Counter::pgalloc, u64{1} << order);
   return pfn;
 }
 
-Result<Pfn> PageAllocator::try_alloc(u32 order, AllocFlags flags) {
-  const u64 need = u64{1} << order;
-  // An atomic caller may be another thread than the one that reclaims: the reserve is not his.
+// What CPU lists hold may be all there is, or the missing half of a block.
+Pfn PageAllocator::take_drained(u32 order) {
+  if (pcp_free() == 0) return kNoPfn;
+  drain_pcp();
+  return take_block(order);
+}
+
+[[gnu::always_inline]] inline Pfn PageAllocator::rmqueue_here(u32 order) {
+  const Pfn pfn = order < pcp_orders_ ? pcp_alloc() : take_block(order);
+  return pfn.valid() ? pfn : take_drained(order);
+}
+
+Pfn PageAllocator::rmqueue(u32 order) { return rmqueue_here(order); }
+
+// One try with what is free now; kNoPfn if the watermark or the lists forbid it.
+[[gnu::always_inline]] inline Pfn PageAllocator::try_alloc(u32 order, AllocFlags flags) {
+  // Who asks atomically may be a thread beside the one that reclaims, and has no reserve.
   const bool reserve = flags.memalloc || (!flags.atomic && in_reclaim_);
-  if (!reserve && free_pages().v < need + pages_min()) return Error::no_memory;
-  const Pfn pfn = rmqueue(order);
-  if (!pfn.valid()) return Error::no_memory;
-  return pfn;
+  if (!reserve && !above_min(u64{1} << order)) [[unlikely]]
+    return kNoPfn;
+  return rmqueue_here(order);
 }
 
 Result<Pfn> PageAllocator::alloc(u32 order, AllocFlags flags) {
-  if (order > kOrderMax) return Error::no_memory;
+  if (order > kOrderMax) [[unlikely]]
+    return Error::no_memory;
+  Pfn pfn;
+  if (!reclaimer_decides_) [[likely]]
+    pfn = try_alloc(order, flags);
+  if (!pfn.valid()) [[unlikely]] {
+    SPW_TRY_ASSIGN(slow, alloc_slow(order, flags));
+    pfn = slow;
+  }
+  if (flags.zero) std::memset(machine_->frames.bytes(pfn), 0, kPageSize << order);
+  return pfn;
+}
+
+// After a first try that failed, unless the reclaimer decides.
+Result<Pfn> PageAllocator::alloc_slow(u32 order, AllocFlags flags) {
+  if (reclaimer_decides_) return reclaimer_->alloc_pages(order, flags);
+  if (flags.atomic) return Error::no_memory;
   for (u32 attempt = 0;; ++attempt) {
-    Result<Pfn> pfn =
-        reclaimer_decides_ ? reclaimer_->alloc_pages(order, flags) : try_alloc(order, flags);
-    if (pfn.ok()) {
-      if (flags.zero) {
-        std::memset(machine_->frames.bytes(pfn.value()), 0, kPageSize << order);
-      }
-      return pfn;
+    if (attempt > 0) {
+      const Pfn pfn = try_alloc(order, flags);
+      if (pfn.valid()) return pfn;
     }
-    if (reclaimer_decides_ || flags.atomic) return pfn;
-    if (in_reclaim_ || flags.memalloc) {
-      // The reserve is used up: only the budget can help, never reclaim inside reclaim.
-      if (grow(kGrowBatch) > 0) continue;
-      return Error::no_memory;
-    }
-    if (!flags.may_reclaim) {
+    if (in_reclaim_ || flags.memalloc || !flags.may_reclaim) {
+      // In reclaim and with memalloc the reserve is used up: only the budget can help, never
+      // reclaim inside reclaim.
       if (grow(kGrowBatch) > 0) continue;
       return Error::no_memory;
     }
@@ -210,40 +176,49 @@ u32 PageAllocator::alloc_run(u32 want, Pfn* first) {
     Guard zone(zone_lock_);
     got = buddy_.alloc_run(want, first);
     note_buddy();
+    observer_->count(Counter::pgalloc, got);
   }
-  if (got == 0) {
+  if (got == 0 && pcp_orders_ > 0) {
     const Pfn pfn = pcp_alloc();
     if (pfn.valid()) {
       *first = pfn;
       got = 1;
     }
   }
-  observer_->count(Counter::pgalloc, got);
   if (reclaimer_decides_ && got > 0) reclaimer_->frames_taken(*first, got);
   return got;
 }
 
+// Who gives a frame back has let go of it.
+inline void PageAllocator::check_free(Pfn pfn) const {
+  const Page& page = (*frames_)[pfn];
+  SPW_ASSERT_EQ(static_cast<u8>(page.state), static_cast<u8>(PageState::isolated));
+  SPW_ASSERT_EQ(static_cast<u8>(page.queue), static_cast<u8>(PageQueue::none));
+  SPW_ASSERT_EQ(page.rmap, 0u);
+  SPW_ASSERT_EQ(page.slot.v, 0u);
+}
+
 void PageAllocator::free(Pfn pfn, u32 order) {
-  if ((*frames_)[pfn].state == PageState::reserved) {
+  if ((*frames_)[pfn].state == PageState::reserved) [[unlikely]] {
     observer_->count(Counter::pgfree_reserved);
     return;
   }
-  observer_->count(Counter::pgfree, u64{1} << order);
-  for (u32 i = 0; i < (1U << order); ++i) {
-    const Page& page = (*frames_)[pfn + i];
-    SPW_ASSERT_EQ(static_cast<u8>(page.state), static_cast<u8>(PageState::isolated));
-    SPW_ASSERT_EQ(static_cast<u8>(page.queue), static_cast<u8>(PageQueue::none));
-    SPW_ASSERT_EQ(page.rmap, 0u);
-    SPW_ASSERT_EQ(page.slot.v, 0u);
+  check_free(pfn);
+  if (order < pcp_orders_) [[likely]] {
+    if (reclaimer_decides_) reclaimer_->frames_freed(1);
+    pcp_free(pfn);
+  } else {
+    free_block(pfn, order);
   }
+}
+
+void PageAllocator::free_block(Pfn pfn, u32 order) {
+  for (u32 i = 1; i < (1U << order); ++i) check_free(pfn + i);
   if (reclaimer_decides_) reclaimer_->frames_freed(1U << order);
-  if (order == 0) {
-    pcp_free_one(pfn);
-    return;
-  }
   Guard zone(zone_lock_);
   buddy_.free(pfn, order);
   note_buddy();
+  observer_->count(Counter::pgfree, u64{1} << order);
 }
 
 Status PageAllocator::reserve(Pfn first, PageCount count) {
@@ -403,8 +378,8 @@ bool PageAllocator::validate() {
     }
   }
   Guard zone(zone_lock_);
-  return in_pcp == pcp_free() && online == online_.v && reserved == reserved_.v &&
-         buddy_.validate();
+  return in_pcp == pcp_free() && pcp_lists_are_sound() && online == online_.v &&
+         reserved == reserved_.v && buddy_.validate();
 }
 
 }  // namespace spillway

@@ -6,9 +6,15 @@
 // the caller may). Frames under the min watermark are for memory that frees memory: reclaim
 // itself and callers with AllocFlags::memalloc (I35, I37).
 //
+// A single frame comes from and goes to the list of the caller's CPU. Lists are filled and emptied
+// in batches under the zone lock; in between, alloc and free take the list's own lock, write
+// nothing that another CPU reads but the list's length, and read nothing that another CPU writes
+// more often than once in a batch. Frames in lists are free ones: free_pages() counts them.
+//
 // Thread safety: free(), alloc_run() and the CPU lists have locks of their own. alloc() may grow
 // the zone or reclaim when it runs short, so it needs the engine lock, as all that says so; with
-// AllocFlags::atomic it does neither.
+// AllocFlags::atomic it does neither. While other threads move batches, free_pages() may leave out
+// the frames on the way, never count them twice.
 #pragma once
 
 #include "base/lock.h"
@@ -42,6 +48,7 @@ class PageAllocator {
   static constexpr u32 kCpusMax = 64;     // more CPUs share lists: a list is a cache, not a right
   static constexpr u32 kPcpBatch = 16;    // frames moved between a CPU's list and the zone at once
   static constexpr u32 kPcpHigh = 48;     // most frames in a CPU's list: three batches
+  static constexpr u32 kCacheLine = 64;   // of x86-64
   static constexpr u32 kGrowBatch = 256;  // frames brought online at once: 1 MiB, about 0.3 ms
   static constexpr u32 kRetryMax = 16;    // reclaim attempts of one allocation, as Linux
 
@@ -124,22 +131,49 @@ class PageAllocator {
   };
   bool may_enter_fs() const { return no_fs_ == 0; }
 
-  // Takes back what CPU lists hold.
+  // Takes back what CPU lists hold. Any thread.
   void drain_pcp();
+  // Orders that go through CPU lists: 0, as at the start, or none (to measure what they bring).
+  // Nobody else uses the allocator meanwhile.
+  void use_pcp(bool on) {
+    drain_pcp();
+    pcp_orders_ = on ? 1 : 0;
+  }
+  // Adds what CPU lists counted since they last met the zone lock to Counter::pgalloc and pgfree,
+  // which are exact then (Linux's vm_events_fold_cpu). Before somebody reads them. Any thread.
+  void fold_counts();
   u32 blocks(u32 order) const { return buddy_.blocks(order); }
   // O(frames): I1, I2, I5. Drains nothing; at quiescence.
   bool validate();
 
  private:
-  struct Pcp {
+  // A CPU's list: frames [0, count), the one that was freed last on top. An array, so that a batch
+  // moves without a look at descriptors that are cold by now. In lines of its own.
+  struct alignas(kCacheLine) Pcp {
     SpinLock<Rank::pcp> lock;
-    u32 head SPW_GUARDED_BY(lock) = Pfn::kNone;
-    std::atomic<u32> count{0};  // written under the lock, read anywhere
+    std::atomic<u32> count{0};               // written under the lock, read anywhere
+    u64 allocated SPW_GUARDED_BY(lock) = 0;  // since fold
+    u64 freed SPW_GUARDED_BY(lock) = 0;
+    u32 frames[kPcpHigh] SPW_GUARDED_BY(lock);
   };
 
-  Result<Pfn> try_alloc(u32 order, AllocFlags flags);
+  Pfn try_alloc(u32 order, AllocFlags flags);
+  Pcp& this_pcp() {
+    const u32 cpu = cpus_->current();
+    return pcp_[cpu < pcp_count_ ? cpu : cpu % pcp_count_];
+  }
   Pfn pcp_alloc();
-  void pcp_free_one(Pfn pfn);
+  void pcp_free(Pfn pfn);
+  u32 refill(Pcp& pcp) SPW_REQUIRES(pcp.lock);
+  // Gives the `count` frames that have lain in the list longest back to the buddy lists.
+  void spill(Pcp& pcp, u32 count) SPW_REQUIRES(pcp.lock);
+  void fold(Pcp& pcp) SPW_REQUIRES(pcp.lock, zone_lock_);
+  Pfn take_block(u32 order);
+  Pfn take_drained(u32 order);
+  Pfn rmqueue_here(u32 order);
+  void check_free(Pfn pfn) const;
+  void free_block(Pfn pfn, u32 order);
+  Result<Pfn> alloc_slow(u32 order, AllocFlags flags);
   u32 fresh_run(u32 want);
   void put_marks(const Watermarks& marks) {
     marks_ = marks;
@@ -152,31 +186,43 @@ class PageAllocator {
   void to_free_lists(Pfn first, u32 count);
   u64 buddy_free() const { return buddy_free_.load(std::memory_order_relaxed); }
   u64 pcp_free() const;
+  // Whether `need` frames can go and the min watermark stays.
+  bool above_min(u64 need) const {
+    const u64 floor = need + pages_min();
+    // The buddy lists alone mostly suffice; then the lists of others stay in their caches.
+    return buddy_free() >= floor || free_pages().v >= floor;
+  }
   void note_buddy() SPW_REQUIRES(zone_lock_) {
     buddy_free_.store(buddy_.free_pages().v, std::memory_order_relaxed);
   }
+  bool pcp_lists_are_sound() const;
 
-  Machine* machine_ = nullptr;
+  // What every allocation reads, and next to nobody writes after boot.
+  alignas(kCacheLine) Machine* machine_ = nullptr;
+  Cpus* cpus_ = nullptr;
   FrameTable* frames_ = nullptr;
   const Observer* observer_ = nullptr;
   Reclaimer* reclaimer_ = nullptr;
-
-  SpinLock<Rank::zone> zone_lock_;
-  Buddy buddy_;
-  std::atomic<u64> buddy_free_{0};
+  std::atomic<u64> pages_min_{0};  // marks_.min, for who allocates without the engine lock
   u32 pcp_count_ = 1;
-  Pcp pcp_[kCpusMax];
+  u32 pcp_orders_ = 1;  // orders below this go through CPU lists
+  bool reclaimer_decides_ = false;
 
+  // Under the engine lock.
+  alignas(kCacheLine) Watermarks marks_{};
   PageCount online_;
   PageCount reserved_;
-  Watermarks marks_{};
-  std::atomic<u64> pages_min_{0};  // marks_.min, for who allocates without the engine lock
-  bool fixed_marks_ = false;
   u32 never_online_ = 0;           // frames from here on were never online
   u32 offline_head_ = Pfn::kNone;  // frames that went offline again
-  bool in_reclaim_ = false;
   u32 no_fs_ = 0;
-  bool reclaimer_decides_ = false;
+  bool fixed_marks_ = false;
+  bool in_reclaim_ = false;
+
+  // Read by every allocation, so it does not share a line with what is written more often.
+  alignas(kCacheLine) std::atomic<u64> buddy_free_{0};
+  alignas(kCacheLine) SpinLock<Rank::zone> zone_lock_;
+  Buddy buddy_;
+  Pcp pcp_[kCpusMax];
 };
 
 }  // namespace spillway

@@ -1,18 +1,13 @@
 // The page allocator on the simulated machine with a scripted reclaimer: watermarks, growth and
-// shrinking under failures of the budget, per-CPU lists, and what an allocation does when there
-// is nothing left.
+// shrinking under failures of the budget, and what an allocation does when there is nothing left.
+// CPU lists and threads: page_lists_test.cc.
 #include "page/page_allocator.h"
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <atomic>
-#include <barrier>
 #include <cstring>
-#include <thread>
 #include <vector>
 
-#include "base/prng.h"
 #include "machine_sim/panic_text_test.h"
 #include "page/page_bed_test.h"
 
@@ -133,37 +128,6 @@ TEST(PageAllocatorDeathTest, a_block_is_not_freed_with_a_larger_order) {
   const Pfn block = bed.allocator.alloc(1, kNoWait).value();
   ASSERT_EQ(block.v % 4, 0U);
   EXPECT_DEATH(bed.allocator.free(block, 2), "state");
-}
-
-TEST(PageAllocator, cpu_lists_refill_and_drain_in_batches) {
-  PageBed bed(1024);
-  bed.grow_all();
-  const Pfn first = bed.allocator.alloc(0, kNoWait).value();
-  for (u32 i = 1; i < PageAllocator::kPcpBatch; ++i) {
-    EXPECT_EQ(bed.allocator.alloc(0, kNoWait).value(), first + i) << "handed out rising";
-  }
-  // LIFO on one CPU, and its list stays bounded.
-  bed.allocator.free(first, 0);
-  EXPECT_EQ(bed.allocator.alloc(0, kNoWait).value(), first);
-  std::vector<Pfn> taken;
-  for (u32 i = 0; i < 200; ++i) taken.push_back(bed.allocator.alloc(0, kNoWait).value());
-  for (Pfn pfn : taken) bed.allocator.free(pfn, 0);
-  u32 in_pcp = 0;
-  for (u32 i = 0; i < 1024; ++i) in_pcp += bed.frames[Pfn(i)].state == PageState::pcp ? 1 : 0;
-  EXPECT_LE(in_pcp, PageAllocator::kPcpHigh);
-  EXPECT_GT(in_pcp, 0U);
-  EXPECT_TRUE(bed.allocator.validate());
-}
-
-TEST(PageAllocator, frames_in_another_cpus_list_are_found) {
-  PageBed bed(64);
-  bed.grow_all();
-  std::vector<Pfn> taken;
-  for (u32 i = 0; i < 64; ++i) taken.push_back(bed.allocator.alloc(0, kAllocReclaim).value());
-  for (u32 i = 0; i < 20; ++i) bed.allocator.free(taken[i], 0);
-  bed.sim.cpus().set_current(1);
-  for (u32 i = 0; i < 20; ++i) EXPECT_TRUE(bed.allocator.alloc(0, kAllocReclaim).ok()) << i;
-  EXPECT_EQ(bed.allocator.free_pages().v, 0U);
 }
 
 TEST(PageAllocator, alloc_run_is_consecutive_and_keeps_min) {
@@ -438,193 +402,6 @@ TEST_F(PageAllocatorReclaim, row_09_a_fragmented_zone_grows_before_it_reclaims) 
   bed_.sim.frames().set_budget(PageCount(1024));
   EXPECT_TRUE(bed_.allocator.alloc(1, kAllocKernel).ok());
   EXPECT_EQ(bed_.reclaimer.calls, 0U);
-}
-
-// Threads.
-
-class ThreadCpus final : public Cpus {
- public:
-  explicit ThreadCpus(u32 count) { count_ = count; }
-  u32 current() override { return t_cpu; }
-  static thread_local u32 t_cpu;
-};
-thread_local u32 ThreadCpus::t_cpu = 0;
-
-// Row 10, short: the stress test of the host machine runs it for longer.
-TEST(PageAllocator, row_10_threads_lose_no_frame) {
-  constexpr u32 kThreads = 4;
-  PageBed bed(2048);
-  ThreadCpus cpus(kThreads);
-  Machine& m = bed.sim.machine();
-  Machine machine{m.features, m.frames, m.mmu, m.clock, cpus, m.boot, nullptr};
-  PageAllocator a;
-  a.init(machine, bed.frames, bed.observer);
-  ASSERT_EQ(a.grow(2048), 2048U);
-  std::atomic<u32> bad{0};
-  const auto work = [&](u32 id) {
-    ThreadCpus::t_cpu = id;
-    Prng prng(id);
-    std::vector<Pfn> mine;
-    for (u32 step = 0; step < 20'000; ++step) {
-      if (mine.size() < 400 && !prng.one_in(2)) {
-        const Result<Pfn> pfn = a.alloc(0, kNoWait);
-        if (!pfn.ok()) {
-          ++bad;
-          return;
-        }
-        // Nobody else has it: its bytes are ours.
-        *machine.frames.bytes(pfn.value()) = static_cast<u8>(id + 1);
-        mine.push_back(pfn.value());
-      } else if (!mine.empty()) {
-        const Pfn pfn = mine[prng.below(mine.size())];
-        if (*machine.frames.bytes(pfn) != static_cast<u8>(id + 1)) ++bad;
-        mine.erase(std::find(mine.begin(), mine.end(), pfn));
-        // A thread may free on another CPU than it allocated on.
-        if (prng.one_in(8)) ThreadCpus::t_cpu = static_cast<u32>(prng.below(kThreads));
-        a.free(pfn, 0);
-      }
-      if (step % 1000 == 0) a.drain_pcp();
-    }
-    for (Pfn pfn : mine) a.free(pfn, 0);
-  };
-  std::vector<std::thread> threads;
-  for (u32 id = 0; id < kThreads; ++id) threads.emplace_back(work, id);
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(bad.load(), 0U);
-  a.drain_pcp();
-  EXPECT_EQ(a.free_pages().v, 2048U);
-  EXPECT_EQ(a.blocks(kOrderMax), 4U);
-  EXPECT_TRUE(a.validate());
-}
-
-// Row 10 under pressure: together the threads want more than there is, in blocks of several orders,
-// so that requests are refused, CPU lists are drained under other threads' hands and blocks split
-// and merge. At every sample all stop, and I1 is recounted from what they hold.
-TEST(PageAllocator, row_10_under_pressure_every_sample_adds_up) {
-  constexpr u32 kThreads = 4;
-  constexpr u32 kSamples = 40;
-  constexpr u32 kStepsPerSample = 2'500;
-  constexpr u64 kFrames = 1024;
-  PageBed bed(kFrames);
-  ThreadCpus cpus(kThreads);
-  Machine& m = bed.sim.machine();
-  Machine machine{m.features, m.frames, m.mmu, m.clock, cpus, m.boot, nullptr};
-  PageAllocator a;
-  a.init(machine, bed.frames, bed.observer);
-  ASSERT_TRUE(a.reserve(Pfn(0), PageCount(16)).ok());
-  ASSERT_EQ(a.grow(kFrames), kFrames - 16);
-  struct Block {
-    Pfn pfn;
-    u32 order;
-  };
-  std::vector<Block> held[kThreads];
-  std::atomic<u64> refused{0};
-  std::atomic<u32> bad{0};
-  u32 samples = 0;
-  // Runs on one thread while the others wait.
-  const auto sample = [&]() noexcept {
-    u64 taken = 0;
-    for (const std::vector<Block>& of_one : held) {
-      for (const Block& block : of_one) taken += u64{1} << block.order;
-    }
-    if (a.free_pages().v + taken + a.reserved().v != a.online().v || !a.validate()) ++bad;
-    ++samples;
-  };
-  std::barrier sync(kThreads, sample);
-  const auto work = [&](u32 id) {
-    ThreadCpus::t_cpu = id;
-    Prng prng(100 + id);
-    std::vector<Block>& mine = held[id];
-    const auto mark = [&](Pfn pfn) { return static_cast<u8>(pfn.v * 7 + id + 1); };
-    for (u32 step = 0; step < kSamples * kStepsPerSample; ++step) {
-      if (step % kStepsPerSample == 0) sync.arrive_and_wait();
-      if (!prng.one_in(3) && mine.size() < 400) {
-        const u32 order = prng.one_in(4) ? static_cast<u32>(prng.below(4)) : 0;
-        const Result<Pfn> pfn = a.alloc(order, kAllocAtomic);
-        if (!pfn.ok()) {
-          ++refused;
-          continue;
-        }
-        for (u32 i = 0; i < 1U << order; ++i) {
-          *machine.frames.bytes(pfn.value() + i) = mark(pfn.value() + i);
-        }
-        mine.push_back({pfn.value(), order});
-      } else if (!mine.empty()) {
-        const u64 i = prng.below(mine.size());
-        const Block block = mine[i];
-        for (u32 k = 0; k < 1U << block.order; ++k) {
-          if (*machine.frames.bytes(block.pfn + k) != mark(block.pfn + k)) ++bad;
-        }
-        mine[i] = mine.back();
-        mine.pop_back();
-        a.free(block.pfn, block.order);
-      }
-      if (step % 5'000 == id * 1'000) a.drain_pcp();
-    }
-    sync.arrive_and_wait();
-    for (const Block& block : mine) a.free(block.pfn, block.order);
-  };
-  std::vector<std::thread> threads;
-  for (u32 id = 0; id < kThreads; ++id) threads.emplace_back(work, id);
-  for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(bad.load(), 0U);
-  EXPECT_EQ(samples, kSamples + 1);
-  EXPECT_GT(refused.load(), 1000U) << "there was pressure";
-  a.drain_pcp();
-  EXPECT_EQ(a.free_pages().v, kFrames - 16);
-  EXPECT_EQ(a.blocks(kOrderMax), 1U);
-  EXPECT_TRUE(a.validate());
-}
-
-// What may be done without the engine lock, while its holder grows and shrinks the zone and enters
-// and leaves reclaim. Mostly for ThreadSanitizer; the reserve must be there in every run.
-TEST(PageAllocator, atomic_callers_need_no_engine_lock) {
-  constexpr u64 kFrames = 4096;
-  PageBed bed(kFrames);
-  ThreadCpus cpus(3);
-  Machine& m = bed.sim.machine();
-  Machine machine{m.features, m.frames, m.mmu, m.clock, cpus, m.boot, nullptr};
-  PageAllocator a;
-  a.init(machine, bed.frames, bed.observer);
-  ASSERT_EQ(a.grow(1024), 1024U);
-  std::atomic<u32> running{2};
-  const auto work = [&](u32 id) {
-    ThreadCpus::t_cpu = id;
-    Prng prng(id);
-    std::vector<std::pair<Pfn, u32>> mine;
-    for (u32 step = 0; step < 20'000; ++step) {
-      const u32 order = static_cast<u32>(prng.below(3));
-      const Result<Pfn> pfn = a.alloc(order, kAllocAtomic);
-      if (pfn.ok()) mine.emplace_back(pfn.value(), order);
-      Pfn run;
-      if (prng.one_in(16)) {
-        const u32 got = a.alloc_run(5, &run);
-        for (u32 i = 0; i < got; ++i) mine.emplace_back(run + i, 0);
-      }
-      while (mine.size() > 100 || (!pfn.ok() && !mine.empty())) {
-        a.free(mine.back().first, mine.back().second);
-        mine.pop_back();
-      }
-    }
-    for (const auto& [pfn, order] : mine) a.free(pfn, order);
-    --running;
-  };
-  std::thread first(work, 1);
-  std::thread second(work, 2);
-  ThreadCpus::t_cpu = 0;
-  for (u32 round = 0; running.load() != 0; ++round) {
-    (void)a.grow(500);
-    a.enter_reclaim();
-    const Result<Pfn> one = a.alloc(0, kAllocKernel);
-    if (one.ok()) a.free(one.value(), 0);
-    a.leave_reclaim();
-    (void)a.shrink(round % 2 == 0 ? 700 : 400);
-  }
-  first.join();
-  second.join();
-  a.drain_pcp();
-  EXPECT_EQ(a.free_pages(), a.online());
-  EXPECT_TRUE(a.validate());
 }
 
 TEST_F(PageAllocatorReclaim, i37_an_atomic_caller_does_not_share_the_reserve_of_reclaim) {

@@ -9,9 +9,13 @@ constinit KmemCache::Magazine KmemCache::kClosed{};
 
 [[gnu::always_inline]] inline bool KmemCache::find(const void* object, Slab** slab,
                                                    u32* index) const {
-  *slab = slab_of(*frames_, *memory_, object);
+  const u64 place = reinterpret_cast<u64>(object) - reinterpret_cast<u64>(base_);
+  if (place >= bytes_) return false;
+  const Page& page = (*frames_)[Pfn(static_cast<u32>(place >> kPageShift))];
+  if (page.owner != PageOwner::slab) return false;
+  *slab = descriptor(page);
   if (*slab == nullptr || (*slab)->cache != this) return false;
-  const u64 delta = reinterpret_cast<u64>(object) - reinterpret_cast<u64>(object_at(**slab, 0));
+  const u64 delta = reinterpret_cast<u64>(object) - reinterpret_cast<u64>((*slab)->start);
   if (delta >= kObjectSizeMax) return false;
   // Exact: delta and stride are at most 2^17, so the error stays below 2^-6 of an object.
   const u64 at = (delta * reciprocal_) >> 40;
@@ -37,8 +41,15 @@ bool KmemCache::try_locate(const void* object, Slab** slab, u32* index) const {
 Slab& KmemCache::locate(const void* object, u32* index) const { return locate_here(object, index); }
 
 Result<void*> KmemCache::alloc_slow(AllocFlags flags, u32 slot) {
+  return limit_ == 0 ? alloc_direct(flags) : alloc_cached(flags, slot);
+}
+
+void KmemCache::free_slow(void* object, u32 slot) {
+  return limit_ == 0 ? free_direct(object) : free_cached(object, slot);
+}
+
+[[gnu::noinline]] Result<void*> KmemCache::alloc_cached(AllocFlags flags, u32 slot) {
   SPW_ASSERT(config_.ctor == nullptr || !flags.zero);
-  if (limit_ == 0) return alloc_direct(flags);
   void* object = take(slot);
   if (object == nullptr) [[unlikely]] {
     SPW_TRY_ASSIGN(grown, take_after_growing(flags, slot));
@@ -63,62 +74,101 @@ Result<void*> KmemCache::take_after_growing(AllocFlags flags, u32 slot) {
   }
 }
 
-inline void KmemCache::put(Slab& slab, u32 index) {
-  u16& state = slab.state()[index];
+// Returns how many objects were in use; who calls sees to the lists then.
+[[gnu::always_inline]] inline u32 KmemCache::put(Slab& slab, u32 index) {
+  u16& state = slab.state(index);
   if (state == Slab::kFree) [[unlikely]]
     slab_bug("double free", name(), object_at(slab, index));
-  const u16 was = slab.in_use;
-  SPW_ASSERT_LT(0, was);
+  const u32 was = slab.in_use;
+  SPW_ASSERT_LT(0u, was);
   state = Slab::kFree;
   slab.in_use = static_cast<u16>(was - 1);
-  slab.stack()[was - 1] = static_cast<u16>(index);
-  if (was == layout_.objects || was == 1) relist(slab, was);
+  slab.stack(was - 1) = static_cast<u16>(index);
+  return was;
 }
 
 // The slab with `was` objects in use lost one, its first or its last.
+//
+// A slab that became empty stays on the partial list while it is the only one that has free
+// objects: it would be the next to be used from the empty list too, and an object that comes and
+// goes moves no slab. It counts as empty; as soon as another slab becomes partial, it goes where it
+// belongs, as the oldest empty one.
 void KmemCache::relist(Slab& slab, u32 was) {
   const Pfn first(slab.first);
-  unlink(was == layout_.objects ? full_ : partial_, first);
-  if (was == 1) {
-    link_last(empty_, first);
-    empty_count_.store(slabs_empty() + 1, std::memory_order_relaxed);
-  } else {
-    link_first(partial_, first);
+  if (was == layout_.objects) {
+    if (next_slab_ != nullptr && next_slab_->in_use == 0) {
+      partial_.remove(*frames_, Pfn(next_slab_->first));
+      empty_.push_front(*frames_, Pfn(next_slab_->first));
+    }
+    partial_.push_front(*frames_, first);
+    next_slab_ = &slab;
   }
+  if (was != 1) return;
+  empty_count_.store(slabs_empty() + 1, std::memory_order_relaxed);
+  if (next_slab_ == &slab && partial_.tail() == first && empty_.empty()) return;
+  partial_.remove(*frames_, first);
+  empty_.push_back(*frames_, first);
+  note_partial();
 }
 
-inline void* KmemCache::take_one() {
-  const bool fresh = partial_.head == Pfn::kNone;
-  const Pfn first(fresh ? empty_.head : partial_.head);
-  if (!first.valid()) [[unlikely]]
-    return nullptr;
-  Slab& slab = *descriptor((*frames_)[first]);
-  const u32 at = slab.in_use;
-  SPW_ASSERT_LT(at, layout_.objects);
-  const u32 index = slab.stack()[at];
-  SPW_ASSERT_LT(index, layout_.objects);
-  slab.state()[index] = Slab::kTaken;
-  slab.in_use = static_cast<u16>(at + 1);
-  if (fresh || at + 1 == layout_.objects) {
-    unlink(fresh ? empty_ : partial_, first);
-    link_first(list_for(slab), first);
-    if (fresh) empty_count_.store(slabs_empty() - 1, std::memory_order_relaxed);
+// The oldest empty slab becomes a partial one, about to lose an object; null if there is none.
+inline Slab* KmemCache::open_slab() {
+  const Pfn first = empty_.head();
+  if (!first.valid()) return nullptr;
+  empty_.remove(*frames_, first);
+  partial_.push_front(*frames_, first);
+  note_partial();
+  return next_slab_;
+}
+
+// The first partial slab lost its last free object: full slabs are on no list.
+inline void KmemCache::close_slab() {
+  partial_.remove(*frames_, partial_.head());
+  note_partial();
+}
+
+[[gnu::always_inline]] inline void* KmemCache::take_one() {
+  Slab* slab = next_slab_;
+  if (slab == nullptr) [[unlikely]] {
+    slab = open_slab();
+    if (slab == nullptr) return nullptr;
   }
+  const u32 at = slab->in_use;
+  SPW_ASSERT_LT(at, layout_.objects);
+  const u32 index = slab->stack(at);
+  SPW_ASSERT_LT(index, layout_.objects);
+  slab->state(index) = Slab::kTaken;
+  slab->in_use = static_cast<u16>(at + 1);
+  void* const object = object_at(*slab, index);
+  if (at == 0) [[unlikely]]
+    empty_count_.store(slabs_empty() - 1, std::memory_order_relaxed);
+  if (at + 1 == layout_.objects) [[unlikely]]
+    close_slab();
   ++allocs_direct_;
   const u64 in_use = in_use_.load(std::memory_order_relaxed) + 1;
   in_use_.store(in_use, std::memory_order_relaxed);
   if (in_use > high_mark_) high_mark_ = in_use;
-  return object_at(slab, index);
+  return object;
 }
 
-// Caches without magazines: alloc_slow and free_slow in one piece, since the core lives on them.
-Result<void*> KmemCache::alloc_direct(AllocFlags flags) {
-  void* object = nullptr;
-  {
-    GuardIf guard(own_lock_, lock_);
-    object = take_one();
-  }
-  if (object == nullptr) [[unlikely]] {
+// Caches without magazines. The core lives on them, so the way of an object that takes no slab from
+// one list to another is short, and has no lock where the callers have one.
+Result<void*> KmemCache::alloc_direct(AllocFlags flags) SPW_NO_THREAD_SAFETY {
+  if (own_lock_ || config_.check == SlabCheck::full) [[unlikely]]
+    return alloc_locked(flags);
+  if (next_slab_ == nullptr && open_slab() == nullptr) [[unlikely]]
+    return alloc_locked(flags);
+  SPW_ASSERT(config_.ctor == nullptr || !flags.zero);
+  void* const object = take_one();
+  if (config_.zero || flags.zero) std::memset(object, 0, config_.size);
+  return object;
+}
+
+// The same with lock, checks or growth.
+Result<void*> KmemCache::alloc_locked(AllocFlags flags) {
+  SPW_ASSERT(config_.ctor == nullptr || !flags.zero);
+  void* object = take(0);
+  if (object == nullptr) {
     SPW_TRY_ASSIGN(grown, take_after_growing(flags, 0));
     object = grown;
   }
@@ -127,19 +177,32 @@ Result<void*> KmemCache::alloc_direct(AllocFlags flags) {
   return object;
 }
 
-void KmemCache::free_direct(void* object) {
+void KmemCache::free_direct(void* object) SPW_NO_THREAD_SAFETY {
+  if (own_lock_ || config_.check == SlabCheck::full) [[unlikely]]
+    return free_locked(object);
+  u32 index = 0;
+  Slab& slab = locate_here(object, &index);
+  const u32 was = put(slab, index);
+  in_use_.store(in_use_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  if (changes_list(was)) [[unlikely]] {
+    relist(slab, was);
+    if (was == 1 && slabs_empty() > config_.empty_max) (void)release(take_surplus());
+  }
+}
+
+void KmemCache::free_locked(void* object) {
   Pfn dead;
   {
     GuardIf guard(own_lock_, lock_);
     u32 index = 0;
-    Slab* const slab = &locate_here(object, &index);
-    if (config_.check == SlabCheck::full && limit_ == 0) check_free(*slab, index);
-    put(*slab, index);
+    Slab& slab = locate_here(object, &index);
+    if (config_.check == SlabCheck::full && limit_ == 0) check_free(slab, index);
+    const u32 was = put(slab, index);
+    if (changes_list(was)) relist(slab, was);
     in_use_.store(in_use_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-    if (slab->in_use == 0) dead = take_surplus();
+    if (was == 1) dead = take_surplus();
   }
-  if (dead.valid()) [[unlikely]]
-    (void)release(dead);
+  (void)release(dead);
 }
 
 void* KmemCache::take(u32 slot) {
@@ -167,29 +230,19 @@ u32 KmemCache::take_batch(void** out, u32 want) {
   const u16 state = limit_ != 0 && config_.check != SlabCheck::none ? Slab::kCached : Slab::kTaken;
   u32 got = 0;
   while (got < want) {
-    const bool fresh = partial_.head == Pfn::kNone;
-    const Pfn first(fresh ? empty_.head : partial_.head);
-    if (!first.valid()) break;
-    Slab& slab = *descriptor((*frames_)[first]);
-    SPW_ASSERT_LT(slab.in_use, layout_.objects);
-    u16* const stack = slab.stack();
-    u16* const states = slab.state();
-    u32 at = slab.in_use;
+    Slab* const slab = next_slab_ != nullptr ? next_slab_ : open_slab();
+    if (slab == nullptr) break;
+    SPW_ASSERT_LT(slab->in_use, layout_.objects);
+    u32 at = slab->in_use;
+    if (at == 0) empty_count_.store(slabs_empty() - 1, std::memory_order_relaxed);
     for (; at < layout_.objects && got < want; ++at) {
-      const u32 index = stack[at];
+      const u32 index = slab->stack(at);
       SPW_ASSERT_LT(index, layout_.objects);
-      states[index] = state;
-      out[got++] = object_at(slab, index);
+      slab->state(index) = state;
+      out[got++] = object_at(*slab, index);
     }
-    slab.in_use = static_cast<u16>(at);
-    if (fresh) {
-      unlink(empty_, first);
-      empty_count_.store(slabs_empty() - 1, std::memory_order_relaxed);
-      link_first(list_for(slab), first);
-    } else if (at == layout_.objects) {
-      unlink(partial_, first);
-      link_first(full_, first);
-    }
+    slab->in_use = static_cast<u16>(at);
+    if (at == layout_.objects) close_slab();
   }
   const u64 in_use = in_use_.load(std::memory_order_relaxed) + got;
   in_use_.store(in_use, std::memory_order_relaxed);
@@ -197,8 +250,7 @@ u32 KmemCache::take_batch(void** out, u32 want) {
   return got;
 }
 
-void KmemCache::free_slow(void* object, u32 slot) {
-  if (limit_ == 0) return free_direct(object);
+[[gnu::noinline]] void KmemCache::free_cached(void* object, u32 slot) {
   if (config_.check != SlabCheck::none) {
     u32 index = 0;
     Slab& slab = locate(object, &index);
@@ -213,7 +265,7 @@ void KmemCache::free_slow(void* object, u32 slot) {
     flush(m, batch_);
   }
   // Else somebody asked for the objects again just now.
-  if (!push(m, object)) free_direct(object);
+  if (!push(m, object)) free_locked(object);
 }
 
 void KmemCache::flush(Magazine& m, u32 count) {
@@ -248,7 +300,8 @@ void KmemCache::put_batch(void** objects, u32 count) {
       slab = &locate(objects[i], &index);
       start = object_at(*slab, 0);
     }
-    put(*slab, index);
+    const u32 was = put(*slab, index);
+    if (changes_list(was)) relist(*slab, was);
   }
   in_use_.store(in_use_.load(std::memory_order_relaxed) - count, std::memory_order_relaxed);
 }

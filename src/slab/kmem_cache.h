@@ -7,9 +7,10 @@
 // slabs. The depot (Bonwick's; Linux's shared array) is a stack of free objects that all slots
 // share: a batch enters and leaves it as a copy of pointers, without a look at its slabs. Partial
 // slabs are used before empty ones: of the partial ones that which became partial last, of the
-// empty ones the oldest (three lists in place of 2.4.0's one with a pointer into it: the same order
-// without the pointer). Slabs whose objects are all free stay until reap, shrink or empty_max take
-// them; objects in magazines and depot keep their slab.
+// empty ones the oldest (two lists in place of 2.4.0's one with a pointer into it: the same order
+// without the pointer; nobody looks for a full slab, so full ones are on no list). Slabs whose
+// objects are all free stay until reap, shrink or empty_max take them; objects in magazines and
+// depot keep their slab.
 //
 // Every frame of a slab leads to it (Page::private_data), so free needs no size and a foreign
 // pointer is recognised. What is found, and when, is told at SlabCheck.
@@ -28,6 +29,7 @@
 #include <bit>
 
 #include "slab/slab.h"
+#include "slab/slab_list.h"
 
 namespace spillway {
 
@@ -137,12 +139,6 @@ class KmemCache {
   };
   static_assert(sizeof(DepotFrame) == kPageSize);
 
-  // Head and tail frames of a list of slabs, linked through Page::prev and next.
-  struct List {
-    u32 head = Pfn::kNone;
-    u32 tail = Pfn::kNone;
-  };
-
   Magazine& magazine(u32 slot) const {
     SPW_DEBUG_ASSERT(slot < slots_);
     return *reinterpret_cast<Magazine*>(magazines_ + (u64{slot} << magazine_shift_));
@@ -175,8 +171,11 @@ class KmemCache {
     const u64 in_use = in_use_.load(std::memory_order_relaxed);
     return in_use > cached ? in_use - cached : 0;
   }
+  // The ways of what the fast paths leave alone: by the cache's magazines, or without any.
   Result<void*> alloc_slow(AllocFlags flags, u32 slot);
   void free_slow(void* object, u32 slot);
+  Result<void*> alloc_cached(AllocFlags flags, u32 slot);
+  void free_cached(void* object, u32 slot);
   void* take(u32 slot);
   void* take_one() SPW_REQUIRES(lock_);
   Result<void*> take_after_growing(AllocFlags flags, u32 slot);
@@ -193,10 +192,13 @@ class KmemCache {
     return *reinterpret_cast<DepotFrame*>(base_ + (u64{pfn} << kPageShift));
   }
   u32 take_batch(void** out, u32 want) SPW_REQUIRES(lock_);
-  void put(Slab& slab, u32 index) SPW_REQUIRES(lock_);
+  u32 put(Slab& slab, u32 index) SPW_REQUIRES(lock_);
+  bool changes_list(u32 was) const { return was == layout_.objects || was == 1; }
   void relist(Slab& slab, u32 was) SPW_REQUIRES(lock_);
   Result<void*> alloc_direct(AllocFlags flags);
+  Result<void*> alloc_locked(AllocFlags flags);
   void free_direct(void* object);
+  void free_locked(void* object);
   // Unlinks up to `count` empty slabs, the newest first; a chain through Page::next.
   Pfn take_empty(u64 count) SPW_REQUIRES(lock_);
   Pfn take_surplus() SPW_REQUIRES(lock_);
@@ -212,8 +214,11 @@ class KmemCache {
   void free_frames(Pfn first, u32 order);
 
   u8* object_at(const Slab& slab, u32 index) const {
-    return base_ + (u64{slab.first} << kPageShift) + slab.offset + layout_.before +
-           u64{index} * layout_.stride;
+    return slab.start + u64{index} * layout_.stride;
+  }
+  u8* start_of(Pfn first, u32 colour) const {
+    const u32 unit = config_.line > layout_.align ? config_.line : layout_.align;
+    return base_ + (u64{first.v} << kPageShift) + colour * unit + layout_.header + layout_.before;
   }
   // The object's slab and index; any doubt is reported.
   Slab& locate(const void* object, u32* index) const;
@@ -227,17 +232,19 @@ class KmemCache {
   const char* damage(const u8* object, bool taken) const;
   void dress(u8* object, bool taken) const;
   u32 fingerprint(const u8* object) const;
-  bool validate_list(const List& list, u64* slabs, u64* in_use, u64* cached, u32 kind) const;
+  bool validate_list(const SlabList& list, u64* slabs, u64* in_use, u64* cached) const;
+  bool validate_full(u64* slabs, u64* in_use, u64* cached) const;
+  bool validate_place(Pfn first, u64* in_use, u64* cached) const;
   bool validate_slab(Slab& slab, u64* cached) const;
   bool validate_cached(void* const* objects, u32 count) const;
   bool validate_depot() const SPW_REQUIRES(lock_);
 
-  List& list_for(const Slab& slab) SPW_REQUIRES(lock_) {
-    return slab.in_use == 0 ? empty_ : slab.in_use == layout_.objects ? full_ : partial_;
+  // After every change of partial_.
+  void note_partial() SPW_REQUIRES(lock_) {
+    next_slab_ = partial_.empty() ? nullptr : descriptor((*frames_)[partial_.head()]);
   }
-  void link_first(List& list, Pfn slab);
-  void link_last(List& list, Pfn slab);
-  void unlink(List& list, Pfn slab);
+  Slab* open_slab() SPW_REQUIRES(lock_);
+  void close_slab() SPW_REQUIRES(lock_);
 
   // What the fast paths read, together.
   u8* fast_ = reinterpret_cast<u8*>(&kClosed);
@@ -249,14 +256,17 @@ class KmemCache {
   u32 batch_ = 0;
   // For locate.
   u8* base_ = nullptr;
+  u64 bytes_ = 0;       // of all frames
   u64 reciprocal_ = 0;  // 2^40 / stride, rounded up
+  SlabLayout layout_;
+  // The first slab of partial_, from which the next object comes; null if there is none.
+  Slab* next_slab_ SPW_GUARDED_BY(lock_) = nullptr;
 
   SlabChain* chain_ = nullptr;
   PageAllocator* allocator_ = nullptr;
   FrameTable* frames_ = nullptr;
   Frames* memory_ = nullptr;
   KmemCacheConfig config_;
-  SlabLayout layout_;
   Pfn magazine_first_;
   u32 magazine_order_ = 0;
   KmemCache* next_ = nullptr;  // in the chain
@@ -264,9 +274,8 @@ class KmemCache {
   bool own_lock_ = false;
   // mutable: views and validate() take it too.
   mutable SpinLock<Rank::slab> lock_;
-  List full_ SPW_GUARDED_BY(lock_);
-  List partial_ SPW_GUARDED_BY(lock_);
-  List empty_ SPW_GUARDED_BY(lock_);
+  SlabList partial_ SPW_GUARDED_BY(lock_);
+  SlabList empty_ SPW_GUARDED_BY(lock_);
   u32 colour_next_ SPW_GUARDED_BY(lock_) = 0;
   u32 growing_ SPW_GUARDED_BY(lock_) = 0;
   bool grown_ SPW_GUARDED_BY(lock_) = false;  // since reap last looked

@@ -38,7 +38,7 @@ bool all_bytes(const u8* from, const u8* to, u8 byte) {
 // A free at level sanity or full, into a magazine (cached) or straight into the slab.
 void KmemCache::check_free(Slab& slab, u32 index) {
   u8* const object = object_at(slab, index);
-  u16& state = slab.state()[index];
+  u16& state = slab.state(index);
   if (state != Slab::kTaken) slab_bug("double free", name(), object);
   if (config_.check == SlabCheck::full) {
     if (const char* wrong = damage(object, true)) slab_bug(wrong, name(), object);
@@ -53,8 +53,8 @@ void KmemCache::check_alloc(void* object) {
   if (limit_ != 0) {
     u32 index = 0;
     Slab& slab = locate(object, &index);
-    SPW_ASSERT_EQ(slab.state()[index], u16{Slab::kCached});
-    slab.state()[index] = Slab::kTaken;
+    SPW_ASSERT_EQ(slab.state(index), u16{Slab::kCached});
+    slab.state(index) = Slab::kTaken;
   }
   if (config_.check == SlabCheck::full) {
     if (const char* wrong = damage(bytes, false)) slab_bug(wrong, name(), object);
@@ -134,7 +134,7 @@ bool KmemCache::validate_slab(Slab& slab, u64* cached) const {
   u64 stack_sum = 0;
   u32 free_count = 0;
   for (u32 i = 0; i < layout_.objects; ++i) {
-    const u16 state = slab.state()[i];
+    const u16 state = slab.state(i);
     if (state > Slab::kCached) return false;
     if (state == Slab::kFree) {
       ++free_count;
@@ -142,8 +142,8 @@ bool KmemCache::validate_slab(Slab& slab, u64* cached) const {
     }
     if (state == Slab::kCached) ++*cached;
     if (i >= slab.in_use) {
-      if (slab.stack()[i] >= layout_.objects) return false;
-      stack_sum += mix64(slab.stack()[i]);
+      if (slab.stack(i) >= layout_.objects) return false;
+      stack_sum += mix64(slab.stack(i));
     }
     if (config_.check == SlabCheck::full &&
         damage(object_at(slab, i), state == Slab::kTaken) != nullptr) {
@@ -153,26 +153,47 @@ bool KmemCache::validate_slab(Slab& slab, u64* cached) const {
   return free_count + slab.in_use == layout_.objects && free_sum == stack_sum;
 }
 
-// `kind`: 0 empty, 1 partial, 2 full.
-bool KmemCache::validate_list(const List& list, u64* slabs, u64* in_use, u64* cached,
-                              u32 kind) const {
-  u32 before = Pfn::kNone;
-  for (u32 at = list.head; at != Pfn::kNone; at = (*frames_)[Pfn(at)].next) {
-    const Page& page = (*frames_)[Pfn(at)];
-    if (page.prev != before || page.owner != PageOwner::slab || ++*slabs > slabs_) return false;
-    before = at;
-    Slab* slab = descriptor(page);
-    if (slab == nullptr || slab->cache != this || slab->first != at) return false;
-    if (slab->objects != layout_.objects || slab->in_use > layout_.objects) return false;
-    const u32 is = slab->in_use == 0 ? 0 : slab->in_use == layout_.objects ? 2 : 1;
-    if (is != kind || !validate_slab(*slab, cached)) return false;
-    for (u32 i = 1; i < (1U << layout_.order); ++i) {
-      const Page& tail = (*frames_)[Pfn(at + i)];
-      if (tail.owner != PageOwner::slab || descriptor(tail) != slab) return false;
-    }
-    *in_use += slab->in_use;
+bool KmemCache::validate_place(Pfn first, u64* in_use, u64* cached) const {
+  const Page& page = (*frames_)[first];
+  if (page.owner != PageOwner::slab) return false;
+  Slab* slab = descriptor(page);
+  if (slab == nullptr || slab->cache != this || slab->first != first.v) return false;
+  if (slab->start != start_of(first, slab->colour) || slab->in_use > layout_.objects) return false;
+  for (u32 i = 1; i < (1U << layout_.order); ++i) {
+    const Page& tail = (*frames_)[first + i];
+    if (tail.owner != PageOwner::slab || descriptor(tail) != slab) return false;
   }
-  return list.tail == before;
+  *in_use += slab->in_use;
+  return validate_slab(*slab, cached);
+}
+
+// The empty slabs or the partial ones.
+bool KmemCache::validate_list(const SlabList& list, u64* slabs, u64* in_use, u64* cached) const {
+  const bool empty = &list == &empty_;
+  u32 before = Pfn::kNone;
+  for (u32 at = list.head().v; at != Pfn::kNone; at = (*frames_)[Pfn(at)].next) {
+    if ((*frames_)[Pfn(at)].prev != before || ++*slabs > slabs_) return false;
+    before = at;
+    if (!validate_place(Pfn(at), in_use, cached)) return false;
+    const u32 used = descriptor((*frames_)[Pfn(at)])->in_use;
+    if (empty ? used != 0 : used == layout_.objects) return false;
+    if (!empty && used == 0 && list.head() != list.tail()) return false;
+  }
+  return list.tail().v == before;
+}
+
+// Full slabs are on no list: they are found by their frames, as many as the lists leave out.
+bool KmemCache::validate_full(u64* slabs, u64* in_use, u64* cached) const {
+  for (u32 i = 0; *slabs < slabs_ && i < frames_->count().v; ++i) {
+    const Page& page = (*frames_)[Pfn(i)];
+    if (page.owner != PageOwner::slab || page.private_data == 0) continue;
+    const Slab& slab = *descriptor(page);
+    if (slab.cache != this || slab.first != i || slab.in_use != layout_.objects) continue;
+    if (page.next != Pfn::kNone || page.prev != Pfn::kNone) return false;
+    if (!validate_place(Pfn(i), in_use, cached)) return false;
+    ++*slabs;
+  }
+  return *slabs == slabs_;
 }
 
 bool KmemCache::validate_cached(void* const* objects, u32 count) const {
@@ -180,7 +201,7 @@ bool KmemCache::validate_cached(void* const* objects, u32 count) const {
   for (u32 i = 0; i < count; ++i) {
     Slab* slab = nullptr;
     u32 index = 0;
-    if (!try_locate(objects[i], &slab, &index) || slab->state()[index] != state) return false;
+    if (!try_locate(objects[i], &slab, &index) || slab->state(index) != state) return false;
   }
   return true;
 }
@@ -190,12 +211,13 @@ bool KmemCache::validate() const {
   u64 slabs = 0;
   u64 in_use = 0;
   u64 cached = 0;
-  if (!validate_list(empty_, &slabs, &in_use, &cached, 0) || slabs != empty_count_) {
-    return false;
-  }
-  if (!validate_list(partial_, &slabs, &in_use, &cached, 1)) return false;
-  if (!validate_list(full_, &slabs, &in_use, &cached, 2)) return false;
-  if (slabs != slabs_ || in_use != in_use_) return false;
+  if (!validate_list(empty_, &slabs, &in_use, &cached)) return false;
+  const u64 idle = next_slab_ != nullptr && next_slab_->in_use == 0 ? 1 : 0;
+  if (slabs + idle != empty_count_) return false;
+  if (!validate_list(partial_, &slabs, &in_use, &cached)) return false;
+  const Pfn next = partial_.head();
+  if (next_slab_ != (next.valid() ? descriptor((*frames_)[next]) : nullptr)) return false;
+  if (!validate_full(&slabs, &in_use, &cached) || in_use != in_use_) return false;
   for (u32 slot = 0; limit_ != 0 && slot < slots_; ++slot) {
     Magazine& m = magazine(slot);
     if (m.avail() > limit_) return false;

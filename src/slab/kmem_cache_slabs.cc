@@ -1,4 +1,4 @@
-// Making slabs and giving them back; the lists they are on.
+// Making slabs and giving them back.
 #include <cstring>
 
 #include "base/prng.h"
@@ -24,6 +24,7 @@ Status KmemCache::init(SlabChain& chain, const KmemCacheConfig& config, AllocFla
   frames_ = chain.frames_;
   memory_ = chain.memory_;
   base_ = memory_->bytes(Pfn(0));
+  bytes_ = memory_->count().bytes();
   reciprocal_ = ((u64{1} << 40) + layout_.stride - 1) / layout_.stride;
   limit_ = config.limit == KmemCacheConfig::kLimitBySize ? magazine_limit_for(config.size)
                                                          : config.limit;
@@ -140,18 +141,17 @@ Status KmemCache::make_slab(AllocFlags flags, u32 colour) {
   Slab& slab = *reinterpret_cast<Slab*>(memory);
   slab.cache = this;
   slab.first = first.v;
-  slab.offset = colour * unit + layout_.header;
-  slab.objects = layout_.objects;
+  slab.start = start_of(first, colour);
   slab.in_use = 0;
   slab.colour = static_cast<u16>(colour);
   for (u32 i = 0; i < layout_.objects; ++i) {
-    slab.stack()[i] = static_cast<u16>(i);
-    slab.state()[i] = Slab::kFree;
+    slab.stack(i) = static_cast<u16>(i);
+    slab.state(i) = Slab::kFree;
   }
   tag_frames(first, layout_.order, &slab);
   set_up_objects(slab);
   GuardIf guard(own_lock_, lock_);
-  link_last(empty_, first);
+  empty_.push_back(*frames_, first);
   empty_count_.store(slabs_empty() + 1, std::memory_order_relaxed);
   slabs_.store(slabs() + 1, std::memory_order_relaxed);
   return kOk;
@@ -170,9 +170,13 @@ void KmemCache::set_up_objects(Slab& slab) {
 
 Pfn KmemCache::take_empty(u64 count) {
   Pfn chain;
-  for (; count > 0 && empty_.tail != Pfn::kNone; --count) {
-    const Pfn slab(empty_.tail);
-    unlink(empty_, slab);
+  for (; count > 0; --count) {
+    const bool listed = !empty_.empty();
+    // Else there may be one that stayed on the partial list: see relist.
+    if (!listed && (next_slab_ == nullptr || next_slab_->in_use != 0)) break;
+    const Pfn slab = listed ? empty_.tail() : partial_.head();
+    (listed ? empty_ : partial_).remove(*frames_, slab);
+    if (!listed) note_partial();
     (*frames_)[slab].next = chain.v;
     chain = slab;
     empty_count_.store(slabs_empty() - 1, std::memory_order_relaxed);
@@ -218,45 +222,6 @@ void KmemCache::free_slab(Slab& slab) {
   }
   free_frames(Pfn(slab.first), layout_.order);
   if (off_slab()) chain_->descriptors_for(layout_.objects).free(&slab);
-}
-
-void KmemCache::link_first(List& list, Pfn slab) {
-  Page& page = (*frames_)[slab];
-  page.prev = Pfn::kNone;
-  page.next = list.head;
-  if (list.head != Pfn::kNone) {
-    (*frames_)[Pfn(list.head)].prev = slab.v;
-  } else {
-    list.tail = slab.v;
-  }
-  list.head = slab.v;
-}
-
-void KmemCache::link_last(List& list, Pfn slab) {
-  Page& page = (*frames_)[slab];
-  page.next = Pfn::kNone;
-  page.prev = list.tail;
-  if (list.tail != Pfn::kNone) {
-    (*frames_)[Pfn(list.tail)].next = slab.v;
-  } else {
-    list.head = slab.v;
-  }
-  list.tail = slab.v;
-}
-
-void KmemCache::unlink(List& list, Pfn slab) {
-  Page& page = (*frames_)[slab];
-  if (page.prev != Pfn::kNone) {
-    (*frames_)[Pfn(page.prev)].next = page.next;
-  } else {
-    list.head = page.next;
-  }
-  if (page.next != Pfn::kNone) {
-    (*frames_)[Pfn(page.next)].prev = page.prev;
-  } else {
-    list.tail = page.prev;
-  }
-  page.prev = page.next = Pfn::kNone;
 }
 
 }  // namespace spillway

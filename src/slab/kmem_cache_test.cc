@@ -251,6 +251,34 @@ TEST_F(KmemCacheTest, empty_max_gives_the_next_empty_slab_back_at_once) {
   EXPECT_TRUE(consistent());
 }
 
+// An only slab with free objects stays at hand when it becomes empty; once another has some, it is
+// an empty one like all others.
+TEST_F(KmemCacheTest, an_object_that_comes_and_goes_leaves_its_slab_at_hand) {
+  init(cache_, KmemCacheConfig::core("alone", 64));
+  void* a = alloc();
+  cache_.free(a);
+  EXPECT_EQ(cache_.slabs_empty(), 1U);
+  ASSERT_TRUE(consistent());
+  EXPECT_EQ(alloc(), a);
+  EXPECT_EQ(cache_.slabs_empty(), 0U);
+  std::vector<void*> full{a};
+  while (full.size() < cache_.objects_per_slab()) full.push_back(alloc());
+  void* b = alloc();
+  cache_.free(b);
+  EXPECT_EQ(cache_.slabs_empty(), 1U);
+  cache_.free(full.back());
+  ASSERT_TRUE(consistent());
+  EXPECT_EQ(alloc(), full.back()) << "the partial slab before the empty one";
+  EXPECT_EQ(alloc(), b);
+  cache_.free(b);
+  EXPECT_EQ(cache_.shrink(), 1U);
+  EXPECT_EQ(cache_.slabs(), 1U);
+  ASSERT_TRUE(consistent());
+  for (void* object : full) cache_.free(object);
+  EXPECT_EQ(cache_.shrink(), 1U);
+  EXPECT_TRUE(consistent());
+}
+
 TEST_F(KmemCacheTest, magazines_refill_and_flush_by_half) {
   KmemCacheConfig config = sized("mags", 64);
   init(cache_, config);
@@ -445,9 +473,10 @@ TEST_F(KmemCacheTest, validate_sees_damage) {
     EXPECT_TRUE(cache_.validate()) << what;
   };
   broken(slab.in_use, slab.in_use + 1, "one object in use too many");
-  broken(slab.stack()[slab.in_use], 4000, "a stack that leaves the slab");
-  broken(slab.stack()[slab.in_use], slab.stack()[slab.in_use + 1], "an object twice on the stack");
-  broken(slab.state()[0], 7, "a state that does not exist");
+  broken(slab.stack(slab.in_use), 4000, "a stack that leaves the slab");
+  broken(slab.stack(slab.in_use), slab.stack(slab.in_use + 1U), "an object twice on the stack");
+  broken(slab.state(0), 7, "a state that does not exist");
+  broken(slab.start, slab.start + 8, "objects that begin elsewhere");
   Page& page = bed_.frames[frame_of(b)];
   broken(page.prev, 1U, "a list that is not linked back");
   broken(a[5], 0, "a free object was written to");

@@ -104,20 +104,18 @@ inline constexpr u32 kObjectSizeMax = 32 * kPageSize;
 inline constexpr u32 kSlabBreakOrderLow = 1;  // up to 32 MiB of frames
 inline constexpr u32 kSlabBreakOrderHigh = 2;
 
-// The descriptor of a slab: at its start or, off-slab, an object of another cache. Two arrays of
-// u16 follow, one element per object each: the stack of free objects (from in_use on), and the
-// state of each object.
+// The descriptor of a slab: at its start or, off-slab, an object of another cache. Two numbers for
+// each object follow: an element of the stack of free objects (from in_use on), and its state.
 struct Slab {
   enum : u16 { kFree, kTaken, kCached };  // cached: in a magazine; only levels from sanity on tell
   KmemCache* cache;
-  u32 first;   // frame
-  u32 offset;  // from the first frame's start to object 0's red zone
-  u32 objects;
+  u8* start;  // object 0
+  u32 first;  // frame
   u16 in_use;
   u16 colour;
 
-  u16* stack() { return reinterpret_cast<u16*>(this + 1); }
-  u16* state() { return stack() + objects; }
+  u16& stack(u32 i) { return reinterpret_cast<u16*>(this + 1)[2 * i]; }
+  u16& state(u32 i) { return reinterpret_cast<u16*>(this + 1)[2 * i + 1]; }
 };
 static_assert(sizeof(Slab) == 24);
 constexpr u32 slab_descriptor_bytes(u32 objects) { return 24 + objects * 4; }

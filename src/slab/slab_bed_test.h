@@ -47,8 +47,8 @@ inline void SlabBed::leak(KmemCache& cache) {
     if (page.owner != PageOwner::slab || page.private_data == 0) continue;
     Slab& slab = *KmemCache::debug_slab(bed_.frames, Pfn(i));
     if (slab.cache != &cache || slab.first != i) continue;
-    u8* first = memory().bytes(Pfn(i)) + slab.offset + cache.layout().before;
-    for (u32 k = 0; k < slab.objects; ++k) cache.free(first + k * cache.layout().stride);
+    const SlabLayout& layout = cache.layout();
+    for (u32 k = 0; k < layout.objects; ++k) cache.free(slab.start + k * layout.stride);
   }
   ASSERT_TRUE(cache.destroy().ok());
 }

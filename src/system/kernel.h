@@ -245,6 +245,8 @@ class Kernel final : public FaultSink {
   // References of a slot: entries, shared memory's table, the swap cache.
   SlotView slot(SlotId slot) const;
   MemInfo meminfo() const;
+  // Before counters are read: pgalloc and pgfree are counted per CPU and exact only then.
+  void fold_counters() const;
   // Free blocks of 2^order frames (buddyinfo); frames in CPUs' lists are in none.
   u64 free_blocks(u32 order) const;
   // /proc/vmallocinfo, by address.

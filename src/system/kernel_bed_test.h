@@ -52,7 +52,10 @@ class KernelBed {
 
   Kernel& kernel() { return *kernel_; }
   SimMachine& sim() { return sim_; }
-  u64 count(Counter c) const { return counters_[c]; }
+  u64 count(Counter c) const {
+    kernel_->fold_counters();
+    return counters_[c];
+  }
 
   // Repeats `call` (a Result or Status) while it says wait.
   template <class Call>

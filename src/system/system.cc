@@ -385,12 +385,14 @@ bool System::background_wanted() const {
 Status System::prepare_fork() {
   impl_.swap.set_quiesced(true);
   if (impl_.swap.io_in_flight()) return Error::wait;
+  impl_.allocator.fold_counts();  // else parent and child would both count them
   return kOk;
 }
 
 void System::finish_fork() { impl_.swap.set_quiesced(false); }
 
 Snapshot System::snapshot() const {
+  impl_.allocator.fold_counts();
   const SystemImpl& s = impl_;
   const auto queue = [&](PageQueue q) { return s.reclaim.queue_size(q); };
   Snapshot out{};

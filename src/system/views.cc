@@ -264,6 +264,8 @@ u32 Kernel::vmalloc_areas(VmallocView* out, u32 max) const {
   return impl_.sys.vmalloc.areas(out, max);
 }
 
+void Kernel::fold_counters() const { impl_.sys.allocator.fold_counts(); }
+
 MemInfo Kernel::meminfo() const {
   const SystemImpl& sys = impl_.sys;
   const auto queue = [&](PageQueue q) { return sys.reclaim.queue_size(q); };

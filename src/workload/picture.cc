@@ -92,6 +92,7 @@ Picture take_picture(const Subject& subject) {
   }
   if (subject.names) p.names = kernel.vfs_stats();
   p.memory = kernel.meminfo();
+  kernel.fold_counters();
   p.counters = subject.counters;
   for (u32 i = 0; i < subject.devices.size(); ++i) {
     p.devices.emplace_back(subject.devices[i], subject.hardware.counts(i));

@@ -293,10 +293,12 @@ Runner::Answer Runner::ask_machine(const Statement& s) {
       }
       return {};
     case Quantity::counter: {
+      kernel_->fold_counters();
       const Counter c = *counter_named(s.subject[0].text);
       return since(counters_[c], before_.counters[c]);
     }
     case Quantity::total:
+      kernel_->fold_counters();
       return {true, signed_of(counters_[*counter_named(s.subject[0].text)]), ""};
     case Quantity::reads: return since(device_counts().reads, device_before().reads);
     case Quantity::writes: return since(device_counts().writes, device_before().writes);
