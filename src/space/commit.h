@@ -27,7 +27,7 @@ class Commit {
   // Whether a request for so many pages would be granted. Charging is separate, so that a call can
   // ask before it changes anything.
   Status allows(PageCount pages) const {
-    if (pages.v == 0) return kOk;  // even where more is promised than may be, since a swapoff
+    if (pages.v == 0) return kOk;  // even where more is promised than may be
     switch (mode_) {
       case CommitMode::always: return kOk;
       case CommitMode::heuristic: break;

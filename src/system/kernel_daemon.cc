@@ -13,6 +13,10 @@ bool Kernel::step(Daemon daemon) {
         sys.observer.step("enough is free: sleeps");
         return false;
       }
+      // Linux 2.4's kswapd asks out_of_memory() after its turn and kills, because who allocates
+      // sleeps there until kswapd has found something. Here he balances himself, and waits for
+      // nothing but transfers in flight: when these have brought nothing he is told no_memory, and
+      // his fault kills. As long as nobody asks for a frame, nobody need die.
       return sys.reclaim.background_step();
     }
     case Daemon::kreclaimd: return sys.reclaim.reclaimd_step();

@@ -176,6 +176,7 @@ TEST(Edges, an_area_that_stays_on_counts_as_swap_again) {
   config.frames = 256;
   config.disks = {64, 1024, 64};
   config.kernel.overcommit = Overcommit::never;
+  config.kernel.overcommit_ratio = 300;  // more than RAM, so that the promises allow a swapoff
   RowsBed bed(config);
   Kernel& k = bed.kernel();
   const Pid pid = bed.spawn();
@@ -190,6 +191,40 @@ TEST(Edges, an_area_that_stays_on_counts_as_swap_again) {
   EXPECT_EQ(m.swap_total, 1023U + 63U);
   EXPECT_EQ(m.commit_limit, 256 * config.kernel.overcommit_ratio / 100 + m.swap_total);
   EXPECT_TRUE(bed.holds(pid, at, 600));
+  EXPECT_EQ(bed.quiet(), "");
+}
+
+TEST(Edges, swapoff_does_not_break_promises) {
+  KernelBedConfig config;
+  config.frames = 256;
+  config.disks = {64, 1024, 1024};
+  config.kernel.overcommit = Overcommit::never;
+  RowsBed bed(config);
+  Kernel& k = bed.kernel();
+  const Pid pid = bed.spawn();
+  const u64 ram = 256 * config.kernel.overcommit_ratio / 100;
+  const u64 before = k.meminfo().committed_as;
+  ASSERT_EQ(k.meminfo().commit_limit, ram + 1023);
+  // One page more than there may be without the area, though nothing of it is used.
+  const u64 at = bed.map(pid, ram - before + 1);
+  EXPECT_EQ(bed.wait_for([&] { return k.swapoff(1); }).error(), Error::no_memory);
+  EXPECT_EQ(k.meminfo().swap_total, 1023U);
+  EXPECT_EQ(k.meminfo().commit_limit, ram + 1023);
+  ASSERT_TRUE(k.munmap(pid, at, kPageSize).ok());
+  // What is promised is kept in the area. While that comes back, nobody is promised its room.
+  bed.fill(pid, at + kPageSize, ram - before);
+  bed.push_out(pid, at + kPageSize, ram - before);
+  ASSERT_EQ(k.swapoff(1).error(), Error::wait);
+  EXPECT_EQ(k.meminfo().commit_limit, ram);
+  EXPECT_EQ(bed.mmap(pid, 0, 1, kProtRw, kMapPrivate | kMapAnonymous).error(), Error::no_memory);
+  EXPECT_TRUE(bed.wait_for([&] { return k.swapoff(1); }).ok());
+  EXPECT_EQ(k.meminfo().commit_limit, ram);
+  EXPECT_TRUE(bed.holds(pid, at + kPageSize, ram - before));
+  // With another area there is room again.
+  bed.swap_on(2);
+  EXPECT_TRUE(bed.mmap(pid, 0, 1000, kProtRw, kMapPrivate | kMapAnonymous).ok());
+  EXPECT_EQ(bed.wait_for([&] { return k.swapoff(2); }).error(), Error::no_memory);
+  EXPECT_EQ(k.swapoff(1).error(), Error::invalid) << "what is off is told before";
   EXPECT_EQ(bed.quiet(), "");
 }
 

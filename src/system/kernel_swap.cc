@@ -150,8 +150,18 @@ Result<u64> Kernel::swapoff(u32 device) {
     return Error::no_memory;
   }
   if (impl_.area_going_off == 0) {
+    const PageCount before = areas.total_pages();
     SPW_TRY(areas.begin_off(area));
+    // What is promised must have its place without the area, now and while it is emptied.
+    const Status promised = impl_.sys.commit.allows(before - areas.total_pages());
+    if (!promised.ok()) {
+      impl_.sys.observer.step("{a} pages are promised, {b} may be with the area: it stays on",
+                              impl_.sys.commit.committed().v, impl_.sys.commit.most().v);
+      SPW_TRY(areas.cancel_off(area));
+      return promised.error();
+    }
     impl_.area_going_off = area;
+    impl_.update_commit();
   } else if (impl_.area_going_off != area) {
     return Error::busy;
   }

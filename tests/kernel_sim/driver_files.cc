@@ -444,6 +444,7 @@ bool Driver::swapoff_lacks_memory() const {
 Driver::Step Driver::try_swapoff() {
   const u32 device = *swapoff_;
   swapoff_short_ = swapoff_short_ || swapoff_lacks_memory();
+  const u64 limit = kernel_->meminfo().commit_limit;
   const Result<u64> result = kernel_->swapoff(device);
   note(result);
   if (!result.ok() && result.error() == Error::wait) return Step::wait;
@@ -460,6 +461,10 @@ Driver::Step Driver::try_swapoff() {
     return Step::done;
   }
   if (result.error() == Error::no_memory && short_of_memory) return Step::done;
+  // Without the area more would be promised than may be.
+  const u64 sizes[] = {0, setup_.swap1, setup_.swap2, setup_.swap3};
+  const bool promised = setup_.overcommit == 2 && world_.committed() + sizes[device] - 1 > limit;
+  if (result.error() == Error::no_memory && promised) return Step::done;
   fail(std::string("swapoff refused with ") + spillway::name_of(result.error()));
 }
 
