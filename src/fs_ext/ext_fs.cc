@@ -68,6 +68,7 @@ void ExtFs::release() {
   zones_.clear();
   written_.clear();
   lost_ = kOk;
+  doubtful_ = false;
 }
 
 Status ExtFs::prepare_writing() {
@@ -130,9 +131,11 @@ Status ExtFs::close() {
     if (status.ok()) status = flush();
     if (status.ok()) status = lost_;
     if (status.ok()) {
-      fs_->super->s_state = static_cast<u16>(fs_->super->s_state | EXT2_VALID_FS);
+      const u32 state = doubtful_ ? EXT2_ERROR_FS : EXT2_VALID_FS;
+      fs_->super->s_state = static_cast<u16>(fs_->super->s_state | state);
       ext2fs_mark_super_dirty(fs_);
       status = flush();
+      if (status.ok() && doubtful_) status = Error::corrupt;
     }
   }
   SPW_ASSERT_EQ(transfers_.in_flight(), 0U);

@@ -77,8 +77,9 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   Status open(const ExtParts& parts, ExtMode mode);
   // What open() objected to; static.
   const char* why() const { return probe_.why; }
-  // Stores everything and marks the image clean. No inode is in use. Fails only with io or
-  // no_space; the driver is closed all the same, and the image is then not clean.
+  // Stores everything and marks the image clean. No inode is in use. Fails with io, no_space, and
+  // corrupt if a change had ended halfway; the driver is closed all the same, and the image is then
+  // not clean.
   Status close();
   bool is_open() const { return fs_ != nullptr; }
   // Tells the page cache of writes that have ended without an I/O of their own (smaller blocks);
@@ -270,7 +271,8 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   u64 map_epoch_ = 1;  // runs that inodes remember from before are stale
   ExtZones zones_;
   std::vector<Written> written_;
-  Status lost_ = kOk;  // what settle() could not do; told by the next sync()
+  bool doubtful_ = false;  // a change ended halfway: close() says that the image has errors
+  Status lost_ = kOk;      // what settle() could not do; told by the next sync()
   std::vector<Ended> ended_;
   PageTransfers transfers_;
   ext2fs_block_bitmap known_map_ = nullptr;  // the block bitmap as it was last told of

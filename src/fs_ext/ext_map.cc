@@ -243,7 +243,10 @@ Status ExtFs::zero_tail(Inode& inode, Raw&, u64 bytes) {
 // Gives the blocks from `first` on free.
 Status ExtFs::punch(u32 number, Raw& raw, u64 first) {
   if ((raw.i_flags & EXT4_EXTENTS_FL) != 0) SPW_TRY(give_last_block(number, raw, first));
-  return status_of_ext(ext2fs_punch(fs_, number, plain(raw), nullptr, first, ~u64{0}));
+  const Status status =
+      status_of_ext(ext2fs_punch(fs_, number, plain(raw), nullptr, first, ~u64{0}));
+  if (!status.ok()) doubtful_ = true;  // blocks may be free that the file still names
+  return status;
 }
 
 // The library takes an extent that ends with the last block of the image for a bad one (e2fsprogs

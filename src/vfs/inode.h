@@ -46,6 +46,7 @@ enum class InodeState : u16 {
   // It got shorter, and FileSystem::truncate has not given the blocks behind the end free yet. It
   // must not grow before that: the blocks hold what was cut off.
   truncating = 1 << 5,
+  truncate_told = 1 << 6,  // sync() has told that this failed; it goes on trying
 };
 
 struct Inode {

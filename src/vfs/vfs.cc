@@ -83,6 +83,13 @@ Status Vfs::sync() {
     if (mapped_ != nullptr && inode.mapping.areas != nullptr) {
       mapped_->collect_dirty(inode.mapping);
     }
+    if (inode.is(InodeState::truncating)) {
+      const Status status = finish_truncate(inode);
+      const bool told =
+          !status.ok() && status.error() != Error::wait && inode.is(InodeState::truncate_told);
+      if (!told) note(status);
+      if (!status.ok() && status.error() != Error::wait) inode.set(InodeState::truncate_told);
+    }
     Mapping& m = inode.mapping;
     if (m.nr_dirty == 0 && m.nr_writeback == 0 && !m.io_failed && !m.space_failed) return;
     // One that failed is not tried again by the same sync: two that fail would take turns in

@@ -119,6 +119,7 @@ Status Vfs::finish_truncate(Inode& inode) {
   const PageAllocator::NoFs no_fs(*allocator_);
   SPW_TRY(fs_->truncate(inode, inode.mapping.size_bytes));
   inode.clear(InodeState::truncating);
+  inode.clear(InodeState::truncate_told);
   return kOk;
 }
 

@@ -129,5 +129,54 @@ TEST_P(ExtLimits, the_last_block_of_the_image_can_be_freed) {
   }
 }
 
+// Blocks behind the end of file that could not be given free at once are not forgotten.
+TEST_P(ExtLimits, sync_ends_a_truncation_that_could_not_end) {
+  ExtBed bed(image());
+  ASSERT_TRUE(bed.open_status.ok());
+  ASSERT_EQ(bed.put_file("/f", std::string(400'000, 'x')), "ok");
+  ASSERT_EQ(bed.sync(), "ok");
+  const u64 free_before = bed.ext.stats().blocks_free;
+  // As set_size() leaves it when FileSystem::truncate fails.
+  Inode* inode = bed.walk("/f");
+  ASSERT_TRUE(bed.cache.truncate(inode->mapping, 1, nullptr, nullptr).ok());
+  inode->mapping.size_bytes = 4096;
+  inode->set(InodeState::truncating);
+  mark_inode_dirty(*inode);
+  bed.vfs.put(*inode);
+  EXPECT_EQ(bed.sync(), "ok");
+  EXPECT_LT(free_before, bed.ext.stats().blocks_free);
+  EXPECT_TRUE(bed.unmount().ok());
+  const CommandEnd end = e2fsck(bed.stored(), "-n");
+  EXPECT_EQ(end.code, 0) << end.output;
+}
+
+// The library frees block by block; where it ends halfway, e2fsck must look before anybody writes.
+TEST_P(ExtLimits, a_truncation_that_ends_halfway_is_not_called_clean) {
+  u32 halfway = 0;
+  for (u32 nth = 1; nth < 5; ++nth) {
+    ExtBed bed(image());
+    ASSERT_TRUE(bed.open_status.ok());
+    ASSERT_EQ(bed.touch("/f"), "ok");
+    for (u64 at = 0; at < 2000; at += 4) {
+      ASSERT_EQ(bed.write("/f", at * 4096, "x"), "ok");
+    }
+    ASSERT_EQ(bed.sync(), "ok");
+    (void)bed.buffers.drop_clean();
+    bed.sim.block(0).failures().arm(Failure::read_io, nth);
+    const std::string said = bed.set_size("/f", 4096);
+    bed.sim.block(0).failures().disarm(Failure::read_io);
+    const bool good = bed.unmount().ok();
+    const bool clean = e2fsck(bed.stored(), "-n").code == 0;
+    EXPECT_EQ(good && !clean, false) << nth << ": " << said;
+    if (good) continue;
+    ++halfway;
+    EXPECT_EQ(ExtBed(bed.stored()).open_status.error(), Error::read_only) << nth;
+    Image repaired;
+    EXPECT_LE(e2fsck(bed.stored(), "-y", &repaired).code, 1) << nth;
+    EXPECT_TRUE(ExtBed(repaired).open_status.ok()) << nth;
+  }
+  EXPECT_LT(0U, halfway);
+}
+
 }  // namespace
 }  // namespace spillway
