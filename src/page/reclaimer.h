@@ -18,7 +18,9 @@ namespace spillway {
 //   may_reclaim    yes              yes        yes               no
 //   memalloc       yes              no         no                yes, to the last frame
 //
-// (policy linux24 has marks of its own instead of min: see linux24_alloc.cc)
+// (policy linux24 has marks of its own instead of min: see linux24_alloc.cc; the mark is looked at
+// before frames are taken, so that threads which ask at the same moment may together go below it by
+// what each takes)
 //
 // The order makes no difference to what is allowed, but to what helps: for several frames in a row
 // reclaim is tried a bounded number of times, because many free frames need not be neighbours.

@@ -110,7 +110,7 @@ class Vfs {
   void put(Dentry& dentry) { dentries_.put(dentry); }
 
   // --- Contents, through the page cache; `done` carries progress over wait: pass 0 first.
-  // Bytes read; fewer at the end of file or before an error.
+  // Bytes read; fewer at the end of file or before an error. file_too_big: behind kSizeMax.
   Result<u64> read(Inode& inode, FileReadahead& ra, u64 offset, u8* out, u64 bytes, u64* done);
   // Bytes written; fewer before an error. Space on the device is had before this returns.
   Result<u64> write(Inode& inode, u64 offset, const u8* data, u64 bytes, u64* done);
