@@ -184,6 +184,7 @@ TEST(PageAllocator, shrinks_and_grows_again) {
   EXPECT_TRUE(bed.sum_holds());
   EXPECT_TRUE(bed.allocator.validate());
   EXPECT_EQ(bed.allocator.shrink(5000), 723U) << "a frame that is in use stays";
+  EXPECT_EQ(bed.allocator.marks().high, watermarks_for(PageCount(1)).high);
   EXPECT_EQ(bed.frames[held].state, PageState::isolated);
   EXPECT_EQ(bed.allocator.grow(5000), 1023U);
   EXPECT_EQ(bed.allocator.marks().high, watermarks_for(PageCount(1024)).high);

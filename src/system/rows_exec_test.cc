@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "system/exec_strings.h"
 #include "system/rows_bed_test.h"
 
 namespace spillway {
@@ -421,6 +422,50 @@ TEST(RowsExec, row_64_arguments_come_from_the_programs_memory) {
   EXPECT_EQ(row.text(row.word(sp + 16)), "across pages");
   EXPECT_EQ(row.text(row.word(sp + 24)), "last");
   EXPECT_EQ(row.text(row.word(sp + 40)), "prog");
+  EXPECT_EQ(row.bed.quiet(), "");
+}
+
+TEST(RowsExec, lists_have_up_to_1024_strings_and_untouched_memory_is_an_empty_one) {
+  ExecRow row;
+  row.install("prog", usual());
+  const u64 base = row.bed.map(row.pid, 8);
+  const u64 untouched = base + 7 * kPage;
+  std::vector<u64> list(ExecStrings::kMax + 1, untouched);
+  list.push_back(0);
+  const auto put = [&] {
+    EXPECT_EQ(
+        row.bed.access(row.pid, base, list.data(), static_cast<u32>(8 * list.size()), Access::write)
+            .signo,
+        Signal::none);
+  };
+  const auto execve = [&](u64 argv, u64 envp) {
+    return row.bed.wait_for(
+        [&] { return row.bed.kernel().execve(row.pid, "prog", VirtAddr(argv), VirtAddr(envp)); });
+  };
+  put();
+  EXPECT_EQ(execve(base, base).error(), Error::too_big);
+  EXPECT_EQ(execve(0, base).error(), Error::too_big);
+  std::vector<const char*> host(ExecStrings::kMax + 1, "a");
+  host.push_back(nullptr);
+  EXPECT_EQ(row.bed
+                .wait_for([&] {
+                  return row.bed.kernel().exec(row.pid, "prog", host.data(), host.data());
+                })
+                .error(),
+            Error::too_big);
+  EXPECT_STREQ(row.bed.task(row.pid).name, "old");
+  list[2] = base + 6 * kPage;
+  list[ExecStrings::kMax] = 0;
+  char text[] = "third";
+  EXPECT_EQ(row.bed.access(row.pid, list[2], text, sizeof text, Access::write).signo, Signal::none);
+  put();
+  ASSERT_TRUE(execve(base, 0).ok());
+  const u64 sp = row.bed.kernel().stack_pointer(row.pid).v;
+  EXPECT_EQ(row.word(sp), u64{ExecStrings::kMax});
+  EXPECT_EQ(row.text(row.word(sp + 8)), "");
+  EXPECT_EQ(row.text(row.word(sp + 16)), "");
+  EXPECT_EQ(row.text(row.word(sp + 24)), "third");
+  EXPECT_EQ(row.text(row.word(sp + 8 * ExecStrings::kMax)), "");
   EXPECT_EQ(row.bed.quiet(), "");
 }
 
