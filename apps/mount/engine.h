@@ -79,7 +79,8 @@ class MountEngine {
   }
   // fsync(2): everything that the file needs is on the device, and durable there.
   Status fsync(Inode& inode) {
-    return run([&] { return vfs_->fsync(inode); });
+    SyncProgress progress;
+    return run([&] { return vfs_->fsync(inode, progress); });
   }
   // After a write(2): the daemon is woken, or who made too many pages dirty writes some himself.
   void balance_dirty();

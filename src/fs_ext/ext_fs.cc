@@ -157,7 +157,8 @@ Status ExtFs::flush() {
   return host_->sync_device();
 }
 
-Status ExtFs::sync() {
+// Ends I/O inside, so nobody can dirty anything meanwhile and nothing is kept over calls.
+Status ExtFs::sync(SyncTicket&) {
   if (mode_ == ExtMode::read_only) return kOk;
   const Call call(*this, ExtIo::Waits::yes);
   {

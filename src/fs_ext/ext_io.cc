@@ -182,7 +182,8 @@ Result<Buffer*> ExtIo::bread_to_write(u64 block) {
 }
 
 Status ExtIo::sync() {
-  return repeat([&] { return buffers_->sync(); });
+  SyncTicket ticket;
+  return repeat([&] { return buffers_->sync(ticket); });
 }
 
 void ExtIo::forget(u64 block) {

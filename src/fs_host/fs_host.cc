@@ -144,13 +144,13 @@ FileSystemStats FsHost::stats() {
   return out;
 }
 
-Status FsHost::sync() {
+Status FsHost::sync(SyncTicket&) {
   if (config_.read_only) return kOk;
   SPW_TRY_ASSIGN(fd, nodes_.data_fd(nodes_.root(), false));
   return syncfs(fd) == 0 ? kOk : Status(error_of_errno(errno));
 }
 
-Status FsHost::sync_inode(Inode& inode) {
+Status FsHost::sync_inode(Inode& inode, SyncTicket&) {
   if (config_.read_only || (!inode.is_regular() && !inode.is_directory())) return kOk;
   HostNode* node = node_of(inode);
   if (node == nullptr) return Error::stale;

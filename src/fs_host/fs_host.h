@@ -68,8 +68,8 @@ class FsHost final : public FileSystem {
   Status reserve_blocks(Inode& inode, u64 first, u64 count) override;
   Status truncate(Inode& inode, u64 bytes) override;
   FileSystemStats stats() override;
-  Status sync() override;
-  Status sync_inode(Inode& inode) override;
+  Status sync(SyncTicket& ticket) override;
+  Status sync_inode(Inode& inode, SyncTicket& ticket) override;
 
   Status read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) override;
   WriteOutcome write_page(Mapping& mapping, Pfn pfn) override;

@@ -118,8 +118,9 @@ struct FsHostTest : ::testing::Test, CacheBed {
     sync(inode);
   }
   void sync(Inode* inode) {
+    SyncTicket ticket;
     for (;;) {
-      const Status status = cache.sync(inode->mapping, 0, ~u32{0});
+      const Status status = cache.sync(inode->mapping, 0, ~u32{0}, ticket);
       if (status.ok()) break;
       ASSERT_EQ(status.error(), Error::wait) << name_of(status.error());
       ASSERT_NE(fs->deliver(), 0U);
@@ -383,10 +384,11 @@ TEST_F(FsHostTest, a_failed_write_is_told) {
     ~rlimit_guard() { ::setrlimit(RLIMIT_FSIZE, &old); }
   } guard;
   cache.set_dirty(page(f, 0));
-  Status status = cache.sync(f->mapping, 0, ~u32{0});
+  SyncTicket ticket;
+  Status status = cache.sync(f->mapping, 0, ~u32{0}, ticket);
   while (!status.ok() && status.error() == Error::wait) {
     ASSERT_NE(fs->deliver(), 0U);
-    status = cache.sync(f->mapping, 0, ~u32{0});
+    status = cache.sync(f->mapping, 0, ~u32{0}, ticket);
   }
   EXPECT_EQ(status.error(), Error::io);
 }

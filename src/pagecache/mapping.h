@@ -10,6 +10,7 @@
 #pragma once
 
 #include "pagecache/radix_tree.h"
+#include "pagecache/sync_rounds.h"
 
 namespace spillway {
 
@@ -94,6 +95,7 @@ class Mapping {
   // Writes of pages failed in this way since sync() last told so (Linux's AS_EIO, AS_ENOSPC).
   bool io_failed = false;
   bool space_failed = false;
+  SyncRounds syncs;  // PageCache's
   Backing* backing = nullptr;
   void* host = nullptr;   // the backing's own: its inode or segment
   Area* areas = nullptr;  // all areas that map it (Linux's i_mmap), linked by room space
@@ -107,6 +109,9 @@ class Mapping {
   // Tags of the tree.
   static constexpr u32 kTagDirty = 0;
   static constexpr u32 kTagWriteback = 1;
+  // Marks of syncs (SyncRounds): dirty pages to be written, and pages whose write-back must end.
+  static constexpr u32 kTagToWrite = 2;
+  static constexpr u32 kTagAwaited = 3;
 };
 
 }  // namespace spillway

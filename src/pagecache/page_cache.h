@@ -16,7 +16,8 @@
 // and asks for it himself.
 //
 // Failed writes. The page is dirty again and has PageFlag::error until a write succeeds; the
-// mapping remembers the failure until sync() has told it, once.
+// mapping remembers the failure until sync() has told it, once; each sync that waited for that
+// write is told.
 //
 // Thread safety: the engine lock. Nothing sleeps: Error::wait says that an I/O must end first.
 #pragma once
@@ -88,11 +89,12 @@ class PageCache {
   // Starts the write of a dirty page that is not under write-back: Backing::write_page, and the
   // flags that follow from its answer.
   WriteOutcome write_page(Pfn pfn);
-  // Writes all dirty pages of [first, last] and waits for write-backs in it. wait: call again after
-  // an I/O; io, no_space: a write failed since the last call (each failure is told once, whichever
-  // range it was in); again: a page could not be written now. Pages of shared memory have nowhere
-  // to be synced to: ok at once.
-  Status sync(Mapping& mapping, u32 first, u32 last);
+  // Writes all pages of [first, last] that are dirty when the sync begins and waits for write-backs
+  // in it, whatever becomes dirty meanwhile. `ticket` as SyncRounds says. wait: call again after an
+  // I/O; io, no_space: a write failed since the last sync (a failure that no sync waited for is
+  // told once, whichever range it was in); again: a page could not be written now. Pages of shared
+  // memory have nowhere to be synced to: ok at once.
+  Status sync(Mapping& mapping, u32 first, u32 last, SyncTicket& ticket);
 
   // Starts the write of up to `max` dirty pages of files, those of the file first that has been
   // dirty for longest; only of files that have been since `dirtied_until` or before. ~0: of all,
@@ -137,6 +139,13 @@ class PageCache {
   }
   Page& page_of(Pfn pfn) { return (*frames_)[pfn]; }
   const Page& page_of(Pfn pfn) const { return (*frames_)[pfn]; }
+  // Marks of the round of syncs that goes on, if one does.
+  static bool syncing(const Mapping& mapping) {
+    return mapping.tree.any_tagged(Mapping::kTagToWrite) ||
+           mapping.tree.any_tagged(Mapping::kTagAwaited);
+  }
+  void mark_for_sync(Mapping& mapping, u32 first, u32 last);
+  bool push_sync(Mapping& mapping);
   bool page_busy(Pfn pfn) const {
     const Page& page = page_of(pfn);
     return page.state == PageState::reading || page.has(PageFlag::writeback) || page.pins != 0;

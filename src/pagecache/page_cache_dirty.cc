@@ -41,6 +41,7 @@ void PageCache::clear_dirty(Pfn pfn) {
   Mapping& mapping = *mapping_of(page);
   if (!page.test_and_clear(PageFlag::dirty)) return;
   mapping.tree.clear_tag(page.index, Mapping::kTagDirty);
+  if (syncing(mapping)) mapping.tree.clear_tag(page.index, Mapping::kTagToWrite);
   --mapping.nr_dirty;
   if (mapping.owner != PageOwner::shmem) --dirty_;
   if (!goes_to_disk(mapping)) return;
@@ -80,6 +81,7 @@ WriteOutcome PageCache::write_page(Pfn pfn) {
   SPW_ASSERT(page.has(PageFlag::dirty));
   SPW_ASSERT(!page.has(PageFlag::writeback));
   const u32 index = page.index;
+  const bool marked = syncing(mapping) && mapping.tree.tagged(index, Mapping::kTagToWrite);
   WriteOutcome outcome = WriteOutcome::refused;
   {
     const PageAllocator::NoFs no_fs(*allocator_);
@@ -91,6 +93,7 @@ WriteOutcome PageCache::write_page(Pfn pfn) {
       clear_dirty(pfn);
       page.set(PageFlag::writeback);
       mapping.tree.set_tag(index, Mapping::kTagWriteback);
+      if (marked) mapping.tree.set_tag(index, Mapping::kTagAwaited);
       ++mapping.nr_writeback;
       ++writeback_;
       break;
@@ -107,6 +110,8 @@ void PageCache::write_done(Pfn pfn, Status status) {
   const bool was = page.test_and_clear(PageFlag::writeback);
   SPW_ASSERT(was);
   mapping.tree.clear_tag(page.index, Mapping::kTagWriteback);
+  const bool awaited = syncing(mapping) && mapping.tree.tagged(page.index, Mapping::kTagAwaited);
+  if (awaited) mapping.tree.clear_tag(page.index, Mapping::kTagAwaited);
   --mapping.nr_writeback;
   --writeback_;
   if (status.ok()) {
@@ -115,6 +120,7 @@ void PageCache::write_done(Pfn pfn, Status status) {
   } else {
     observer_->event(EventKind::pagecache_io_error, page.index, static_cast<u64>(status.error()));
     page.set(PageFlag::error);
+    if (awaited) mapping.syncs.failed(status.error());
     if (status.error() == Error::no_space) {
       mapping.space_failed = true;
     } else {
@@ -125,42 +131,68 @@ void PageCache::write_done(Pfn pfn, Status status) {
   reclaimer_->page_written(pfn, status);
 }
 
-Status PageCache::sync(Mapping& mapping, u32 first, u32 last) {
+// Marks what is dirty or being written in [first, last] for the present round.
+void PageCache::mark_for_sync(Mapping& mapping, u32 first, u32 last) {
+  u32 index = first;
+  for (u64 value = 0; mapping.tree.next_tagged(&index, last, Mapping::kTagDirty, &value); ++index) {
+    const Page& page = page_of(CacheEntry::from_bits(value).pfn());
+    // A page whose write failed is not tried again before the failure has been told.
+    if (page.has(PageFlag::error) && (mapping.io_failed || mapping.space_failed)) {
+      mapping.syncs.failed(mapping.io_failed ? Error::io : Error::no_space);
+    } else {
+      mapping.tree.set_tag(index, Mapping::kTagToWrite);
+    }
+    if (index == last) break;
+  }
+  index = first;
+  for (u64 value = 0; mapping.tree.next_tagged(&index, last, Mapping::kTagWriteback, &value);
+       ++index) {
+    mapping.tree.set_tag(index, Mapping::kTagAwaited);
+    if (index == last) break;
+  }
+}
+
+// Starts what the round still has to start; false when the round has ended.
+bool PageCache::push_sync(Mapping& mapping) {
+  u32 index = 0;
+  for (u64 value = 0; mapping.tree.next_tagged(&index, ~u32{0}, Mapping::kTagToWrite, &value);
+       ++index) {
+    const Pfn pfn = CacheEntry::from_bits(value).pfn();
+    if (!page_of(pfn).has(PageFlag::writeback)) {
+      const WriteOutcome outcome = write_page(pfn);
+      if (outcome == WriteOutcome::wait) return true;
+      if (outcome == WriteOutcome::refused) {
+        mapping.tree.clear_tag(index, Mapping::kTagToWrite);
+        mapping.syncs.failed(Error::again);
+      }
+    }
+    if (index == ~u32{0}) break;
+  }
+  return syncing(mapping);
+}
+
+Status PageCache::sync(Mapping& mapping, u32 first, u32 last, SyncTicket& ticket) {
   if (mapping.owner == PageOwner::shmem || mapping.no_writeback) return kOk;
   const WalkScope walk(observer_->walk, "filemap_fdatasync", "pages {a} to {b}, {c} dirty", first,
                        last, mapping.nr_dirty);
-  bool waits = false;
-  bool refused = false;
-  u32 index = first;
-  for (u64 value = 0; mapping.tree.next_tagged(&index, last, Mapping::kTagDirty, &value); ++index) {
-    const Pfn pfn = CacheEntry::from_bits(value).pfn();
-    const Page& page = page_of(pfn);
-    // A page whose write failed is not tried again before the failure has been told: this call
-    // would never end otherwise.
-    const bool untold = page.has(PageFlag::error) && (mapping.io_failed || mapping.space_failed);
-    if (!page.has(PageFlag::writeback) && !untold) {
-      switch (write_page(pfn)) {
-        case WriteOutcome::started:
-        case WriteOutcome::moved: break;
-        case WriteOutcome::refused: refused = true; break;
-        case WriteOutcome::wait: waits = true; break;
-      }
-    }
-    if (waits || index == last) break;
+  const bool going = push_sync(mapping);
+  switch (mapping.syncs.turn(ticket, mapping.id, going)) {
+    case SyncRounds::Turn::waits: return Error::wait;
+    case SyncRounds::Turn::enters:
+      if (!going) mapping.syncs.begin();
+      mapping.syncs.enter(ticket);
+      mark_for_sync(mapping, first, last);
+      if (push_sync(mapping)) return Error::wait;
+      break;
+    case SyncRounds::Turn::over: break;
   }
-  index = first;
-  u64 value = 0;
-  if (mapping.tree.next_tagged(&index, last, Mapping::kTagWriteback, &value)) waits = true;
-  if (waits) return Error::wait;
-  if (mapping.io_failed) {
+  Status status = mapping.syncs.outcome(ticket);
+  ticket = SyncTicket{};
+  if (mapping.io_failed || mapping.space_failed) {
+    status = mapping.io_failed ? Error::io : Error::no_space;
     mapping.io_failed = mapping.space_failed = false;
-    return Error::io;
   }
-  if (mapping.space_failed) {
-    mapping.space_failed = false;
-    return Error::no_space;
-  }
-  return refused ? Status(Error::again) : kOk;
+  return status;
 }
 
 bool PageCache::page_valid(const Mapping& mapping, u32 index, Pfn pfn) const {
@@ -180,8 +212,11 @@ bool PageCache::page_valid(const Mapping& mapping, u32 index, Pfn pfn) const {
   if (uptodate == (page.state == PageState::reading)) {
     if (page.state != PageState::unmapped || !page.has(PageFlag::error)) return false;
   }
-  return mapping.tree.tagged(index, Mapping::kTagDirty) == page.has(PageFlag::dirty) &&
-         mapping.tree.tagged(index, Mapping::kTagWriteback) == page.has(PageFlag::writeback);
+  const RadixTree& tree = mapping.tree;
+  if (tree.tagged(index, Mapping::kTagToWrite) && !page.has(PageFlag::dirty)) return false;
+  if (tree.tagged(index, Mapping::kTagAwaited) && !page.has(PageFlag::writeback)) return false;
+  return tree.tagged(index, Mapping::kTagDirty) == page.has(PageFlag::dirty) &&
+         tree.tagged(index, Mapping::kTagWriteback) == page.has(PageFlag::writeback);
 }
 
 bool PageCache::validate(const Mapping& mapping) const {
@@ -201,9 +236,10 @@ bool PageCache::validate(const Mapping& mapping) const {
       ++nr_pages;
       nr_dirty += page.has(PageFlag::dirty) ? 1 : 0;
       nr_writeback += page.has(PageFlag::writeback) ? 1 : 0;
-    } else if (mapping.tree.tagged(index, Mapping::kTagDirty) ||
-               mapping.tree.tagged(index, Mapping::kTagWriteback)) {
-      return false;
+    } else {
+      for (u32 tag = 0; tag < RadixTree::kTags; ++tag) {
+        if (mapping.tree.tagged(index, tag)) return false;
+      }
     }
     if (index == ~u32{0}) break;
   }

@@ -51,6 +51,11 @@ class PageCacheTest : public ::testing::Test {
   }
   PageCache& cache() { return bed_.cache; }
   Page& page(Pfn pfn) { return bed_.frames[pfn]; }
+  // Begins anew at each call.
+  Status sync(Mapping& m, u32 first, u32 last) {
+    SyncTicket ticket;
+    return cache().sync(m, first, last, ticket);
+  }
   Pfn add(u32 index) { return cache().add_new(map_, index, true, kAllocUser).value(); }
   // Ends the read that was started first.
   void end_read(Status status) {
@@ -181,23 +186,23 @@ TEST_F(PageCacheTest, dirtiness_is_counted_and_found) {
 
 TEST_F(PageCacheTest, sync_writes_and_waits_and_tells_a_failure_once) {
   for (u32 i = 0; i < 5; ++i) cache().set_dirty(add(i * 100));
-  EXPECT_EQ(cache().sync(map_, 0, 200).error(), Error::wait);
+  EXPECT_EQ(sync(map_, 0, 200).error(), Error::wait);
   EXPECT_EQ(backing_.writes.size(), 3U);
   end_write(kOk);
   end_write(Error::no_space);
-  EXPECT_EQ(cache().sync(map_, 0, 200).error(), Error::wait);
+  EXPECT_EQ(sync(map_, 0, 200).error(), Error::wait);
   end_write(kOk);
-  EXPECT_EQ(cache().sync(map_, 0, 200).error(), Error::no_space);
+  EXPECT_EQ(sync(map_, 0, 200).error(), Error::no_space);
   EXPECT_EQ(map_.nr_dirty, 3U) << "the page that failed is dirty still";
-  EXPECT_EQ(cache().sync(map_, 0, 200).error(), Error::wait);
+  EXPECT_EQ(sync(map_, 0, 200).error(), Error::wait);
   EXPECT_EQ(backing_.writes.size(), 1U);
   end_write(kOk);
-  EXPECT_TRUE(cache().sync(map_, 0, 200).ok());
+  EXPECT_TRUE(sync(map_, 0, 200).ok());
   EXPECT_EQ(map_.nr_dirty, 2U) << "outside of the range";
   backing_.write_outcome = WriteOutcome::refused;
-  EXPECT_EQ(cache().sync(map_, 0, ~u32{0}).error(), Error::again);
+  EXPECT_EQ(sync(map_, 0, ~u32{0}).error(), Error::again);
   backing_.write_outcome = WriteOutcome::wait;
-  EXPECT_EQ(cache().sync(map_, 0, ~u32{0}).error(), Error::wait);
+  EXPECT_EQ(sync(map_, 0, ~u32{0}).error(), Error::wait);
   EXPECT_TRUE(cache().validate(map_));
 }
 
@@ -211,7 +216,7 @@ TEST_F(PageCacheTest, shared_memory_goes_to_slots_and_back) {
   const Pfn pfn = cache().add_new(shm, 3, true, kAllocUser).value();
   cache().set_dirty(pfn);
   EXPECT_EQ(cache().shmem_pages(), 1U);
-  EXPECT_TRUE(cache().sync(shm, 0, 99).ok());
+  EXPECT_TRUE(sync(shm, 0, 99).ok());
   cache().replace_by_slot(pfn, SlotId(12));
   EXPECT_EQ(page(pfn).state, PageState::isolated);
   EXPECT_EQ(shm.nr_swapped, 1U);

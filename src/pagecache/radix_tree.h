@@ -1,4 +1,4 @@
-// RadixTree: from a 32-bit index to a non-zero 64-bit value, 64 children a node, with two tag bits
+// RadixTree: from a 32-bit index to a non-zero 64-bit value, 64 children a node, with four tag bits
 // per value so that tagged ones are found without looking at the others (Linux's XArray, of which
 // this is the part that a page cache needs). The tree is as high as its largest index asks for and
 // gives empty nodes back.
@@ -19,7 +19,7 @@ namespace spillway {
 // One level's 64 places. Which of them are used, and which lead to a tagged value, are words with a
 // bit per place, so that the next one is found without a loop.
 struct RadixNode {
-  static constexpr u32 kPresent = 2;  // in bits[], behind the tags
+  static constexpr u32 kPresent = 4;  // in bits[], behind the tags
   u64 bits[kPresent + 1] = {};
   u64 slot[64] = {};  // a value, or in inner nodes a RadixNode*
 };
@@ -28,7 +28,7 @@ class RadixTree {
  public:
   static constexpr u32 kBits = 6;
   static constexpr u32 kFanout = 1U << kBits;
-  static constexpr u32 kTags = 2;
+  static constexpr u32 kTags = 4;
 
   // 0 if nothing is stored there.
   u64 find(u32 index) const;
@@ -41,6 +41,8 @@ class RadixTree {
   void set_tag(u32 index, u32 tag);
   void clear_tag(u32 index, u32 tag);
   bool tagged(u32 index, u32 tag) const;
+  // Whether anything has the tag; O(1).
+  bool any_tagged(u32 tag) const { return root_ != nullptr && root_->bits[tag] != 0; }
 
   // The first value at or after *index (and at or before `last`); sets *index to its place. False
   // when there is none.

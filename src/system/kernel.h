@@ -128,7 +128,9 @@ class Kernel final : public FaultSink {
   Result<u64> mprotect(Pid pid, u64 addr, u64 length, u32 prot);
   Result<u64> mremap(Pid pid, u64 old_addr, u64 old_length, u64 new_length, u32 flags,
                      u64 new_addr);
-  Result<u64> msync(Pid pid, u64 addr, u64 length, u32 flags);
+  // `progress` here, in fsync and sync_disk: fresh at first, kept over Error::wait. Without it each
+  // repetition begins anew, and who dirties the pages meanwhile can hold it.
+  Result<u64> msync(Pid pid, u64 addr, u64 length, u32 flags, SyncProgress* progress = nullptr);
   Result<u64> mlock(Pid pid, u64 addr, u64 length);
   Result<u64> munlock(Pid pid, u64 addr, u64 length);
   Result<u64> mlockall(Pid pid, u32 flags);
@@ -148,7 +150,7 @@ class Kernel final : public FaultSink {
   Result<u64> pread(Pid pid, i32 fd, void* out, u64 bytes, u64 offset, u64* done);
   Result<u64> pwrite(Pid pid, i32 fd, const void* data, u64 bytes, u64 offset, u64* done);
   Result<u64> ftruncate(Pid pid, i32 fd, u64 size);
-  Result<u64> fsync(Pid pid, i32 fd);
+  Result<u64> fsync(Pid pid, i32 fd, SyncProgress* progress = nullptr);
   Result<u64> unlink(Pid pid, const char* path);
   Result<u64> mkdir(Pid pid, const char* path);
   Result<u64> rmdir(Pid pid, const char* path);
@@ -174,6 +176,7 @@ class Kernel final : public FaultSink {
   Status mkswap(u32 device);
   // priority < 0: the next lower default.
   Result<u64> swapon(u32 device, i32 priority);
+  // no_memory: it cannot be emptied, or (Overcommit::never) more would be promised than there is.
   Result<u64> swapoff(u32 device);
 
   // --- Block devices, read and written by block through a buffer cache --------------------
@@ -186,7 +189,7 @@ class Kernel final : public FaultSink {
   // mean that a writer must let some writes end (Flusher::balance_dirty).
   Result<u64> write_block(u32 device, u64 block, const u8* bytes, bool* done);
   Result<u64> forget_block(u32 device, u64 block);
-  Result<u64> sync_disk(u32 device);
+  Result<u64> sync_disk(u32 device, SyncProgress* progress = nullptr);
   u32 disks(DiskView* out, u32 max) const;
   BlockView block(u32 device, u64 block) const;
   Flusher& flusher();

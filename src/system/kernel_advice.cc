@@ -102,6 +102,30 @@ Result<u64> populate_advised(KernelImpl& impl, AddressSpace& space, VpnRange* le
   return u64{0};
 }
 
+// Areas that end at page `progress.done` or before have been stored.
+Result<u64> sync_areas(KernelImpl& impl, AddressSpace& space, VpnRange range, u32 flags,
+                       SyncProgress& progress) {
+  bool hole = false;
+  Vpn at = range.start;
+  for (Area* a = space.find_above(at); a != nullptr && a->start < range.end;
+       a = AreaTree::next(a)) {
+    if (a->start > at) hole = true;
+    at = a->end;
+    if ((flags & kMsInvalidate) != 0 && a->locked) return Error::busy;
+    if ((flags & kMsSync) == 0 || a->mapping == nullptr || !a->shared) continue;
+    if (at.v <= progress.done) continue;
+    const VpnRange part = intersection(a->range(), range);
+    // Dirty bits of every process that maps the file count, not only our own.
+    if (!progress.ticket.in_round) impl.sys.file_maps.collect_dirty(*a->mapping);
+    SPW_TRY(impl.sys.cache.sync(*a->mapping, a->index_of(part.start), a->index_of(part.end - 1),
+                                progress.ticket));
+    progress.done = at.v;
+  }
+  if (at < range.end) hole = true;
+  if (hole) return Error::no_memory;
+  return u64{0};
+}
+
 }  // namespace
 
 Result<u64> Kernel::mlock(Pid pid, u64 addr, u64 length) {
@@ -235,9 +259,8 @@ Result<u64> Kernel::madvise(Pid pid, u64 addr, u64 length, i32 advice) {
   return u64{0};
 }
 
-Result<u64> Kernel::msync(Pid pid, u64 addr, u64 length, u32 flags) {
+Result<u64> Kernel::msync(Pid pid, u64 addr, u64 length, u32 flags, SyncProgress* progress) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
-  AddressSpace& space = impl_.space(*task);
   const WalkScope walk(impl_.sys.observer.walk, "sys_msync", "{a:x}, {b} bytes", addr, length);
   if ((flags & ~(kMsAsync | kMsInvalidate | kMsSync)) != 0) return Error::invalid;
   if (!aligned(addr)) return Error::invalid;
@@ -246,26 +269,11 @@ Result<u64> Kernel::msync(Pid pid, u64 addr, u64 length, u32 flags) {
   if (addr + bytes < addr) return Error::no_memory;
   if (bytes == 0) return u64{0};
   const VpnRange range{VirtAddr(addr).vpn(), VirtAddr(addr + bytes).vpn()};
-  bool hole = false;
-  Vpn at = range.start;
-  for (Area* a = space.find_above(at); a != nullptr && a->start < range.end;
-       a = AreaTree::next(a)) {
-    if (a->start > at) hole = true;
-    at = a->end;
-    if ((flags & kMsInvalidate) != 0 && a->locked) return Error::busy;
-    if ((flags & kMsSync) == 0 || a->mapping == nullptr || !a->shared) continue;
-    const VpnRange part = intersection(a->range(), range);
-    // Dirty bits of every process that maps the file count, not only our own.
-    const u32 first = a->index_of(part.start);
-    const u32 last = a->index_of(part.end - 1);
-    for (Area* o = a->mapping->areas; o != nullptr; o = o->share_next) {
-      o->space->collect_dirty(o->range());
-    }
-    SPW_TRY(impl_.sys.cache.sync(*a->mapping, first, last));
-  }
-  if (at < range.end) hole = true;
-  if (hole) return Error::no_memory;
-  return u64{0};
+  SyncProgress anew;
+  SyncProgress& used = progress != nullptr ? *progress : anew;
+  const Result<u64> result = sync_areas(impl_, impl_.space(*task), range, flags, used);
+  if (result.ok() || result.error() != Error::wait) used = SyncProgress{};
+  return result;
 }
 
 Result<u64> Kernel::mincore(Pid pid, u64 addr, u64 length, u8* vec) {

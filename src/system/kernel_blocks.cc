@@ -59,9 +59,10 @@ Result<u64> Kernel::forget_block(u32 device, u64 block) {
   return u64{0};
 }
 
-Result<u64> Kernel::sync_disk(u32 device) {
+Result<u64> Kernel::sync_disk(u32 device, SyncProgress* progress) {
   SPW_TRY_ASSIGN(disk, impl_.disk(device));
-  SPW_TRY(disk->sync());
+  SyncProgress anew;
+  SPW_TRY(disk->sync(progress != nullptr ? progress->ticket : anew.ticket));
   return u64{0};
 }
 

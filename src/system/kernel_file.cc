@@ -144,10 +144,11 @@ Result<u64> Kernel::ftruncate(Pid pid, i32 fd, u64 size) {
   return u64{0};
 }
 
-Result<u64> Kernel::fsync(Pid pid, i32 fd) {
+Result<u64> Kernel::fsync(Pid pid, i32 fd, SyncProgress* progress) {
   SPW_TRY_ASSIGN(task, impl_.live(pid));
   SPW_TRY_ASSIGN(file, impl_.open_file(*task, fd));
-  SPW_TRY(impl_.sys.vfs.fsync(*file->inode));
+  SyncProgress anew;
+  SPW_TRY(impl_.sys.vfs.fsync(*file->inode, progress != nullptr ? *progress : anew));
   return u64{0};
 }
 

@@ -62,6 +62,60 @@ TEST(RowsFile, row_45_a_shared_mapping_written_synced_and_read) {
   EXPECT_EQ(row.bed.quiet(), "");
 }
 
+// The other process stores to all pages again after each end of an I/O.
+TEST(RowsFile, row_45_msync_and_fsync_end_while_others_dirty_the_pages_again) {
+  constexpr u64 kPages = 8;
+  FileRow row(kPages);
+  const u64 at = row.map(row.pid, kPages, kMapShared);
+  const Pid other = row.bed.spawn("other");
+  const u64 its = row.map(other, kPages, kMapShared);
+  u8 value = 100;
+  const auto store_all = [&] {
+    ++value;
+    for (u64 i = 0; i < kPages; ++i) {
+      EXPECT_EQ(row.bed.store(other, its + i * kPage, value).signo, Signal::none);
+    }
+  };
+  const auto drive = [&](auto call) {
+    for (u64 round = 0; round < 3 * kPages; ++round) {
+      const Result<u64> result = call();
+      if (result.ok() || result.error() != Error::wait) return result;
+      EXPECT_TRUE(row.bed.sim().complete_one());
+      store_all();
+    }
+    return Result<u64>(Error::wait);
+  };
+  for (u32 times = 0; times < 6; ++times) {
+    store_all();
+    const u8 wanted = value;
+    SyncProgress progress;
+    const Result<u64> ended = drive([&] {
+      return times % 2 == 0
+                 ? row.bed.kernel().fsync(row.pid, row.fd, &progress)
+                 : row.bed.kernel().msync(row.pid, at, kPages * kPage, kMsSync, &progress);
+    });
+    EXPECT_TRUE(ended.ok()) << name_of(ended.error());
+    for (u64 i = 0; i < kPages; ++i) EXPECT_GE(row.on_device(i * kPage), wanted) << "page " << i;
+    EXPECT_NE(row.on_device(0), value) << "stored again meanwhile";
+  }
+  // Two areas, each of which has its turn; what is missing between them is told at the end.
+  ASSERT_TRUE(row.bed.kernel().munmap(row.pid, at + 3 * kPage, kPage).ok());
+  store_all();
+  const u8 wanted = value;
+  SyncProgress progress;
+  const Result<u64> ended = drive(
+      [&] { return row.bed.kernel().msync(row.pid, at, kPages * kPage, kMsSync, &progress); });
+  EXPECT_EQ(ended.error(), Error::no_memory);
+  EXPECT_EQ(progress.done, 0U) << "fresh for the next one";
+  for (u64 i = 0; i < kPages; ++i) {
+    if (i != 3) {
+      EXPECT_GE(row.on_device(i * kPage), wanted) << "page " << i;
+    }
+  }
+  row.sync(other, its, kPages);
+  EXPECT_EQ(row.bed.quiet(), "");
+}
+
 TEST(RowsFile, row_45_asynchronous_msync_starts_nothing_and_loses_nothing) {
   FileRow row(2);
   const u64 at = row.map(row.pid, 2, kMapShared);

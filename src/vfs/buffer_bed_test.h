@@ -52,7 +52,8 @@ struct BufferBed : CacheBed {
     return wait_for([&] { return buffers.getblk(block); });
   }
   Status sync() {
-    return wait_for([&] { return buffers.sync(); });
+    SyncTicket ticket;
+    return wait_for([&] { return buffers.sync(ticket); });
   }
   // Fills the block with one byte, as a file system does.
   void fill(u64 block, u8 with) {

@@ -99,9 +99,8 @@ class BufferCache final : public Backing, public FlushSource, private PageTransf
   // The block as it is now is on the device. wait: it is being written, call again; io: it could
   // not be written and stays dirty.
   Status write_block(u64 block);
-  // Writes all dirty buffers and waits for them. wait; io, no_space: a write failed since the last
-  // call, told once.
-  Status sync() { return cache_->sync(mapping_, 0, ~u32{0}); }
+  // Writes all buffers that are dirty when the sync begins, and waits for them. As PageCache::sync.
+  Status sync(SyncTicket& ticket) { return cache_->sync(mapping_, 0, ~u32{0}, ticket); }
   // As FlushSource says, by buffers. Those that lie in one page are written together, which may
   // exceed `max` by less than a page.
   u32 flush(u32 max, u64 now_ns, bool all) override;

@@ -150,7 +150,8 @@ struct FileBed : EvictingBed {
     return wait_for([&] { return vfs.set_size(inode, bytes); });
   }
   Status sync(Inode& inode) {
-    return wait_for([&] { return vfs.fsync(inode); });
+    SyncProgress progress;
+    return wait_for([&] { return vfs.fsync(inode, progress); });
   }
   // Everything that is known of the file store and its files in memory.
   bool validate() {

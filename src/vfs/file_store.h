@@ -73,7 +73,7 @@ class FileStore final : public FileSystem, private PageTransfers::Owner {
   Status reserve_blocks(Inode& inode, u64 first, u64 count) override;
   Status truncate(Inode& inode, u64 bytes) override;
   FileSystemStats stats() override;
-  Status sync() override;
+  Status sync(SyncTicket& ticket) override;
 
   Status read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) override;
   WriteOutcome write_page(Mapping& mapping, Pfn pfn) override;

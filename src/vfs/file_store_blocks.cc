@@ -219,7 +219,7 @@ Status FileStore::truncate(Inode& inode, u64 bytes) {
   return kOk;
 }
 
-Status FileStore::sync() { return on_device_ ? buffers_.sync() : kOk; }
+Status FileStore::sync(SyncTicket& ticket) { return on_device_ ? buffers_.sync(ticket) : kOk; }
 
 FileSystemStats FileStore::stats() {
   FileSystemStats s;

@@ -125,11 +125,12 @@ class FileSystem : public Backing {
   // --- The whole
   virtual FileSystemStats stats() = 0;
   // Makes durable what write_inode and the directory calls stored. Data pages are the caller's.
-  virtual Status sync() = 0;
+  // `ticket`: fresh at first, kept over wait; for file systems that sync pages of their own.
+  virtual Status sync(SyncTicket& ticket) = 0;
   // As sync, but only what this inode needs (fsync). By default everything.
-  virtual Status sync_inode(Inode& inode) {
+  virtual Status sync_inode(Inode& inode, SyncTicket& ticket) {
     (void)inode;
-    return sync();
+    return sync(ticket);
   }
 
  protected:

@@ -59,7 +59,8 @@ struct Inode {
   i32 writers = 0;  // open for writing; negative: executables deny writing (ETXTBSY)
   bool append_only = false;
   u16 state = 0;              // InodeState
-  u32 sync_failed = 0;        // number of the Vfs::sync that could not write its pages
+  u32 sync_round = 0;         // the round of Vfs::sync whose turn its pages have not had
+  SyncTicket sync;            // of that
   u64 dirtied_ns = 0;         // when it became dirty
   Dentry* aliases = nullptr;  // its dentries, linked by Dentry::alias_next; a directory has one
 

@@ -269,13 +269,14 @@ Status InodeCache::write(Inode& inode) {
   return inode.is(InodeState::dirty) ? write_inode(inode) : kOk;
 }
 
-Status InodeCache::write_all(const FileSystem& fs) {
+Status InodeCache::write_all(const FileSystem& fs, u64 dirtied_until_ns) {
   Status first = kOk;
   bool waits = false;
   // A failed one goes to the end of the list: each is tried once.
   u64 left = dirty_.count;
   for (Inode* inode = dirty_.head; inode != nullptr && left != 0; --left) {
     Inode* next = inode->next;
+    if (inode->dirtied_ns > dirtied_until_ns) break;
     if (inode->fs == &fs && !inode->is(InodeState::busy)) {
       const Status status = write_inode(*inode);
       if (!status.ok() && status.error() == Error::wait) {

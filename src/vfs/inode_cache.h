@@ -59,8 +59,9 @@ class InodeCache final : public Shrinker, public FlushSource {
   void mark_dirty(Inode& inode);
   // Stores the inode now if it is dirty. It stays dirty when that fails.
   Status write(Inode& inode);
-  // Stores all dirty inodes of a file system. wait; the first error of others, after trying all.
-  Status write_all(const FileSystem& fs);
+  // Stores all inodes of a file system that became dirty at `dirtied_until` or before. wait; the
+  // first error of others, after trying all. One that fails counts as dirtied now.
+  Status write_all(const FileSystem& fs, u64 dirtied_until_ns);
   // Writes up to `max` dirty inodes, the oldest first, only those of kWriteAfterNs unless `all`.
   // Returns how many. Those whose write must wait or fails stay dirty.
   u32 write_back(u32 max, u64 now_ns, bool all);

@@ -45,7 +45,7 @@ class MemFs final : public FileSystem {
   Status reserve_blocks(Inode& inode, u64 first, u64 count) override;
   Status truncate(Inode& inode, u64 bytes) override;
   FileSystemStats stats() override;
-  Status sync() override { return kOk; }
+  Status sync(SyncTicket&) override { return kOk; }
   Status read_pages(Mapping& mapping, u32 index, const Pfn* frames, u32 count) override;
   WriteOutcome write_page(Mapping&, Pfn) override { return WriteOutcome::refused; }
 

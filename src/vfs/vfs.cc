@@ -66,51 +66,95 @@ FileTime Vfs::now() const {
   return fs_ != nullptr ? fs_->storable(time) : time;
 }
 
-Status Vfs::sync() {
-  bool waits = false;
-  // Told at the end, however often this call has to be repeated before.
-  const auto note = [&](Status status) {
-    if (status.ok()) return;
-    if (status.error() == Error::wait) {
-      waits = true;
-    } else if (sync_error_.ok()) {
-      sync_error_ = status;
-    }
-  };
-  (void)inodes_.finish_deleted();
+// Marks the inodes whose pages this round writes, or whose truncation it ends.
+void Vfs::begin_sync() {
+  syncs_.begin();
+  sync_stage_ = SyncStage::pages;
+  sync_blocks_ = SyncTicket{};
   inodes_.for_each([&](Inode& inode) {
     if (inode.is(InodeState::deleted) || inode.is(InodeState::bad)) return;
     if (mapped_ != nullptr && inode.mapping.areas != nullptr) {
       mapped_->collect_dirty(inode.mapping);
     }
-    if (inode.is(InodeState::truncating)) {
-      const Status status = finish_truncate(inode);
-      const bool told =
-          !status.ok() && status.error() != Error::wait && inode.is(InodeState::truncate_told);
-      if (!told) note(status);
-      if (!status.ok() && status.error() != Error::wait) inode.set(InodeState::truncate_told);
+    const Mapping& m = inode.mapping;
+    if (m.nr_dirty == 0 && m.nr_writeback == 0 && !m.io_failed && !m.space_failed &&
+        !inode.is(InodeState::truncating)) {
+      return;
     }
-    Mapping& m = inode.mapping;
-    if (m.nr_dirty == 0 && m.nr_writeback == 0 && !m.io_failed && !m.space_failed) return;
-    // One that failed is not tried again by the same sync: two that fail would take turns in
-    // failing and being waited for, without end.
-    if (inode.sync_failed == sync_number_) return;
-    const Status status = cache_->sync(m, 0, ~u32{0});
-    if (!status.ok() && status.error() != Error::wait) inode.sync_failed = sync_number_;
-    note(status);
+    inode.sync_round = syncs_.round();
+    inode.sync = SyncTicket{};
   });
-  if (waits) return Error::wait;
-  note(inodes_.write_all(*fs_));
-  if (waits) return Error::wait;
-  {
-    const PageAllocator::NoFs no_fs(*allocator_);
-    note(fs_->sync());
+}
+
+// Told at the end of the round.
+void Vfs::sync_failed(Status status) {
+  syncs_.failed(status.error());
+  if (sync_error_.ok()) sync_error_ = status;
+}
+
+// Does what can be done for the round; false when it has ended. Each inode's pages, each inode and
+// the blocks have their turn once: one that fails does not come again in the same round.
+bool Vfs::push_sync() {
+  bool waits = false;
+  // Whether it has had its turn.
+  const auto done = [&](Status status) {
+    if (status.ok()) return true;
+    if (status.error() == Error::wait) {
+      waits = true;
+      return false;
+    }
+    sync_failed(status);
+    return true;
+  };
+  if (sync_stage_ == SyncStage::pages) {
+    (void)inodes_.finish_deleted();
+    inodes_.for_each([&](Inode& inode) {
+      if (inode.sync_round != syncs_.round()) return;
+      const bool gone = inode.is(InodeState::deleted) || inode.is(InodeState::bad);
+      if (!gone && inode.is(InodeState::truncating)) {
+        const Status status = finish_truncate(inode);
+        const bool failed = !status.ok() && status.error() != Error::wait;
+        if (!failed || !inode.is(InodeState::truncate_told)) (void)done(status);
+        if (failed) inode.set(InodeState::truncate_told);
+        if (!status.ok() && !failed) return;
+      }
+      if (gone || done(cache_->sync(inode.mapping, 0, ~u32{0}, inode.sync))) inode.sync_round = 0;
+    });
+    if (waits) return true;
+    sync_stage_ = SyncStage::inodes;
+    // Those count too that became dirty because their pages were written.
+    sync_pages_ended_ns_ = machine_->clock.now_ns();
   }
-  if (waits) return Error::wait;
-  const Status result = sync_error_;
+  if (sync_stage_ == SyncStage::inodes) {
+    if (!done(inodes_.write_all(*fs_, sync_pages_ended_ns_))) return true;
+    sync_stage_ = SyncStage::blocks;
+  }
+  if (sync_stage_ == SyncStage::blocks) {
+    const PageAllocator::NoFs no_fs(*allocator_);
+    if (!done(fs_->sync(sync_blocks_))) return true;
+    sync_stage_ = SyncStage::none;
+  }
+  return false;
+}
+
+Status Vfs::sync(SyncTicket& ticket) {
+  constexpr u32 kAll = 1;  // there is one tree only
+  const bool going = push_sync();
+  switch (syncs_.turn(ticket, kAll, going)) {
+    case SyncRounds::Turn::waits: return Error::wait;
+    case SyncRounds::Turn::enters:
+      // Who begins anew at each call is told what became of his last one.
+      if (!going && !sync_error_.ok()) break;
+      if (!going) begin_sync();
+      syncs_.enter(ticket);
+      if (push_sync()) return Error::wait;
+      break;
+    case SyncRounds::Turn::over: break;
+  }
+  const Status status = sync_error_.ok() ? syncs_.outcome(ticket) : sync_error_;
   sync_error_ = kOk;
-  ++sync_number_;
-  return result;
+  ticket = SyncTicket{};
+  return status;
 }
 
 VfsStats Vfs::stats() const {

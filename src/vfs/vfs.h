@@ -117,10 +117,20 @@ class Vfs {
   Status set_size(Inode& inode, u64 bytes);
   Status set_attributes(Inode& inode, const AttributeChange& change);
   // Writes the file's pages, then its attributes, then what the file system needs for them, and
-  // waits. io and no_space are told once.
-  Status fsync(Inode& inode);
-  // All dirty pages, inodes and blocks.
-  Status sync();
+  // waits. Errors as PageCache::sync. `progress`: fresh at first, kept over wait. Nothing that
+  // becomes dirty after the first call holds it.
+  Status fsync(Inode& inode, SyncProgress& progress);
+  // All pages, inodes and blocks that are dirty when the sync begins. `ticket` in the same way.
+  Status sync(SyncTicket& ticket);
+  // The same, begun anew by each repetition (SyncRounds): for who is alone.
+  Status fsync(Inode& inode) {
+    SyncProgress progress;
+    return fsync(inode, progress);
+  }
+  Status sync() {
+    SyncTicket ticket;
+    return sync(ticket);
+  }
 
   FileSystem& file_system() { return *fs_; }
   InodeCache& inodes() { return inodes_; }
@@ -134,6 +144,12 @@ class Vfs {
 
  private:
   class Held;  // a dentry reference that ends with its scope
+
+  // vfs.cc
+  enum class SyncStage : u8 { none, pages, inodes, blocks };
+  void begin_sync();
+  void sync_failed(Status status);
+  bool push_sync();
 
   // vfs_names.cc
   Result<Dentry*> parent_of(Dentry& directory);
@@ -158,6 +174,7 @@ class Vfs {
   Status cut(Inode& inode, u64 bytes);
   Status finish_truncate(Inode& inode);
   void written(Inode& inode);
+  Status fsync_step(Inode& inode, SyncProgress& progress);
 
   Machine* machine_ = nullptr;
   PageCache* cache_ = nullptr;
@@ -166,8 +183,12 @@ class Vfs {
   const Observer* observer_ = nullptr;
   MappedPages* mapped_ = nullptr;
   FileSystem* fs_ = nullptr;
-  u32 sync_number_ = 1;
-  Status sync_error_ = kOk;  // of the sync at work
+  // The round of syncs that goes on, unless its stage is none.
+  SyncRounds syncs_;
+  SyncStage sync_stage_ = SyncStage::none;
+  u64 sync_pages_ended_ns_ = 0;
+  SyncTicket sync_blocks_;
+  Status sync_error_ = kOk;  // of the last rounds, not told yet
   VfsConfig config_;
   InodeCache inodes_;
   DentryCache dentries_;

@@ -265,14 +265,30 @@ Status Vfs::set_attributes(Inode& inode, const AttributeChange& change) {
   return kOk;
 }
 
-Status Vfs::fsync(Inode& inode) {
+Status Vfs::fsync_step(Inode& inode, SyncProgress& progress) {
+  enum : u64 { kPages, kAttributes, kBlocks };
   if (inode.is(InodeState::bad)) return Error::io;
-  if (mapped_ != nullptr && inode.mapping.areas != nullptr) mapped_->collect_dirty(inode.mapping);
-  SPW_TRY(finish_truncate(inode));
-  SPW_TRY(cache_->sync(inode.mapping, 0, ~u32{0}));
-  SPW_TRY(inodes_.write(inode));
+  if (progress.done == kPages) {
+    const bool marked = progress.ticket.in_round;
+    if (!marked && mapped_ != nullptr && inode.mapping.areas != nullptr) {
+      mapped_->collect_dirty(inode.mapping);
+    }
+    SPW_TRY(finish_truncate(inode));
+    SPW_TRY(cache_->sync(inode.mapping, 0, ~u32{0}, progress.ticket));
+    progress.done = kAttributes;
+  }
+  if (progress.done == kAttributes) {
+    SPW_TRY(inodes_.write(inode));
+    progress.done = kBlocks;
+  }
   const PageAllocator::NoFs no_fs(*allocator_);
-  return fs_->sync_inode(inode);
+  return fs_->sync_inode(inode, progress.ticket);
+}
+
+Status Vfs::fsync(Inode& inode, SyncProgress& progress) {
+  const Status status = fsync_step(inode, progress);
+  if (status.ok() || status.error() != Error::wait) progress = SyncProgress{};
+  return status;
 }
 
 }  // namespace spillway

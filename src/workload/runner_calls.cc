@@ -198,11 +198,12 @@ bool Runner::do_range(const Statement& s) {
   std::vector<u8> vec(s.verb == Verb::mincore ? pages : 0);
   const std::string word = s.operands.size() > 3 ? s.operands[3].text : "";
   const u32 sync = word == "sync" ? kMsSync : word == "async" ? kMsAsync : kMsInvalidate;
+  SyncProgress progress;
   const Outcome outcome = call([&](u32) -> Result<u64> {
     switch (s.verb) {
       case Verb::munmap: return kernel_->munmap(pid, start, length);
       case Verb::mprotect: return kernel_->mprotect(pid, start, length, prot_bits(word));
-      case Verb::msync: return kernel_->msync(pid, start, length, sync);
+      case Verb::msync: return kernel_->msync(pid, start, length, sync, &progress);
       case Verb::mlock: return kernel_->mlock(pid, start, length);
       case Verb::munlock: return kernel_->munlock(pid, start, length);
       case Verb::madvise: return kernel_->madvise(pid, start, length, advice_of(word));

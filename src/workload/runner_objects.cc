@@ -33,8 +33,9 @@ bool Runner::do_file(const Statement& s) {
   }
   if (s.verb == Verb::fsync || s.verb == Verb::ftruncate) {
     const u64 size = s.verb == Verb::fsync ? 0 : s.operands[2].number.total();
+    SyncProgress progress;
     const Outcome outcome = with_file(p, name, kOpenReadWrite, [&](i32 fd, u32) {
-      return s.verb == Verb::fsync ? kernel_->fsync(p.pid, fd)
+      return s.verb == Verb::fsync ? kernel_->fsync(p.pid, fd, &progress)
                                    : kernel_->ftruncate(p.pid, fd, size);
     });
     if (!judge(s, outcome, &value)) return false;

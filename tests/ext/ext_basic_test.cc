@@ -251,7 +251,8 @@ TEST_P(ExtTest, old_contents_are_never_seen) {
   Inode* inode = bed.walk("/new");
   ASSERT_TRUE(bed.wait_for([&] { return bed.ext.reserve_blocks(*inode, 100, 20); }).ok());
   bed.vfs.put(*inode);
-  EXPECT_TRUE(bed.wait_for([&] { return bed.ext.sync(); }).ok());
+  SyncTicket ticket;
+  EXPECT_TRUE(bed.wait_for([&] { return bed.ext.sync(ticket); }).ok());
   Image crashed;
   (void)e2fsck(bed.stored(), "-y", &crashed);
   ExtBed again(crashed, ExtMode::read_only);

@@ -231,12 +231,14 @@ struct ExtBed : CacheBed, ExtHost {
     return r.ok() ? std::string(text, r.value()) : name_of(r.error());
   }
   std::string sync() {
-    return said(wait_for([&] { return vfs.sync(); }));
+    SyncTicket ticket;
+    return said(wait_for([&] { return vfs.sync(ticket); }));
   }
   std::string fsync(const std::string& path) {
     Inode* inode = walk(path);
     if (inode == nullptr) return name_of(last_error);
-    const Status r = wait_for([&] { return vfs.fsync(*inode); });
+    SyncProgress progress;
+    const Status r = wait_for([&] { return vfs.fsync(*inode, progress); });
     vfs.put(*inode);
     return said(r);
   }

@@ -25,7 +25,8 @@ class ExtFreed : public testing::TestWithParam<u32> {
   static void write_pages(ExtBed& bed, const std::string& path) {
     Inode* inode = bed.walk(path);
     ASSERT_NE(inode, nullptr) << path;
-    (void)bed.wait_for([&] { return bed.cache.sync(inode->mapping, 0, ~u32{0}); });
+    SyncTicket ticket;
+    (void)bed.wait_for([&] { return bed.cache.sync(inode->mapping, 0, ~u32{0}, ticket); });
     bed.vfs.put(*inode);
   }
   static Image repaired(ExtBed& bed) {
