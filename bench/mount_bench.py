@@ -13,8 +13,8 @@ above 1 Spillway is faster.
 Both keep the kernel's caches of names and attributes for one second, and pages of files between
 opens, so a warm figure also tells what those do. Needs root, fuse2fs, mke2fs and /dev/fuse.
 
---quick: one round with a smaller tree, a part of `make bench`. Figures of one round only show that
-nothing is broken. Where what it needs is missing, it says so and is left out.
+--quick: a smaller tree, less than a minute, a part of `make bench`. Where what it needs is missing,
+it says so and is left out.
 """
 
 import argparse
@@ -200,14 +200,13 @@ def what_is_missing(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--spillway", default=os.path.join(ROOT, "build/bin/spillway"))
-    parser.add_argument("--quick", action="store_true", help="one round, a smaller tree")
-    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--quick", action="store_true", help="a smaller tree")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--files", type=int)
     parser.add_argument("--megabytes", type=int)
     parser.add_argument("--ram", default="64M")
     parser.add_argument("--json")
     args = parser.parse_args()
-    args.rounds = args.rounds or (1 if args.quick else 3)
     args.files = args.files or (3_000 if args.quick else 10_000)
     args.megabytes = args.megabytes or (64 if args.quick else 200)
     missing = what_is_missing(args)
