@@ -1,4 +1,5 @@
 // FuseServer: operations on what is open: files' bytes and directories' entries.
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -132,13 +133,6 @@ void op_fsync(fuse_req_t req, fuse_ino_t, int, fuse_file_info* info) {
   });
 }
 
-struct Entry {
-  std::string name;
-  u64 number;
-  u32 type;
-  u64 next;
-};
-
 // Entries that fit into an answer of `room` bytes.
 class Listing final : public DirectorySink {
  public:
@@ -157,7 +151,7 @@ class Listing final : public DirectorySink {
     entries.clear();
     used_ = 0;
   }
-  std::vector<Entry> entries;
+  std::vector<ListedEntry> entries;
 
  private:
   std::size_t room_;
@@ -165,12 +159,47 @@ class Listing final : public DirectorySink {
   bool plus_;
 };
 
+// Keeps the first entries of a directory.
+class Beginning final : public DirectorySink {
+ public:
+  static constexpr std::size_t kEntriesMax = std::size_t{1} << 16;
+  explicit Beginning(std::vector<ListedEntry>& entries) : entries_(entries) { entries_.clear(); }
+  bool entry(Name name, u64 number, u32 type, u64 next) override {
+    if (entries_.size() == kEntriesMax) return false;
+    entries_.push_back({std::string(name.text, name.length), number, type, next});
+    return true;
+  }
+
+ private:
+  std::vector<ListedEntry>& entries_;
+};
+
+Status list_from(FuseServer& server, OpenFile& file, u64 position, Listing& listing) {
+  listing.restart();
+  if (server.engine().image() == nullptr) {
+    return server.vfs().read_directory(*file.inode, position, listing);
+  }
+  // Positions in an image are offsets: they grow.
+  if (position == 0) {
+    Beginning beginning(file.listed);
+    SPW_TRY(server.vfs().read_directory(*file.inode, 0, beginning));
+  }
+  auto at = std::upper_bound(file.listed.begin(), file.listed.end(), position,
+                             [](u64 p, const ListedEntry& e) { return p < e.next; });
+  for (; at != file.listed.end(); ++at) {
+    const Name name{at->name.data(), static_cast<u32>(at->name.size())};
+    if (!listing.entry(name, at->number, at->type, at->next)) return kOk;
+  }
+  // All of it was kept, or what follows is longer than that.
+  if (file.listed.size() < Beginning::kEntriesMax) return kOk;
+  return server.vfs().read_directory(*file.inode, std::max(position, file.listed.back().next),
+                                     listing);
+}
+
 Status list(FuseServer& server, OpenFile& file, off_t position, Listing& listing) {
   if (file.inode == nullptr) return kOk;  // nothing shows the statistics
-  return server.engine().run([&] {
-    listing.restart();
-    return server.vfs().read_directory(*file.inode, static_cast<u64>(position), listing);
-  });
+  return server.engine().run(
+      [&] { return list_from(server, file, static_cast<u64>(position), listing); });
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t, std::size_t size, off_t position,
@@ -182,7 +211,7 @@ void op_readdir(fuse_req_t req, fuse_ino_t, std::size_t size, off_t position,
     if (!status.ok()) return (void)fuse_reply_err(req, errno_of(status.error()));
     std::vector<char>& buffer = thread_buffer(size);
     std::size_t used = 0;
-    for (const Entry& entry : listing.entries) {
+    for (const ListedEntry& entry : listing.entries) {
       struct stat about {};
       about.st_ino = entry.number;
       about.st_mode = entry.type;
@@ -194,7 +223,8 @@ void op_readdir(fuse_req_t req, fuse_ino_t, std::size_t size, off_t position,
 }
 
 // What the kernel is told of one entry; an entry that cannot be looked up is listed all the same.
-fuse_entry_param describe(FuseServer& server, Inode& directory, fuse_ino_t id, const Entry& entry) {
+fuse_entry_param describe(FuseServer& server, Inode& directory, fuse_ino_t id,
+                          const ListedEntry& entry) {
   fuse_entry_param out{};
   out.attr.st_ino = entry.number;
   out.attr.st_mode = entry.type;
@@ -225,7 +255,7 @@ void op_readdirplus(fuse_req_t req, fuse_ino_t id, std::size_t size, off_t posit
     std::vector<char>& buffer = thread_buffer(size);
     std::size_t used = 0;
     std::vector<fuse_ino_t> told;
-    for (const Entry& entry : listing.entries) {
+    for (const ListedEntry& entry : listing.entries) {
       const fuse_entry_param about = describe(server, *file.inode, id, entry);
       if (about.ino != 0) told.push_back(about.ino);
       used += fuse_add_direntry_plus(req, buffer.data() + used, size - used, entry.name.c_str(),

@@ -9,17 +9,28 @@
 
 #include <string>
 #include <unordered_set>
+#include <vector>
 
 #include "mount/engine.h"
 #include "mount/node_ids.h"
 
 namespace spillway {
 
+struct ListedEntry {
+  std::string name;
+  u64 number;
+  u32 type;
+  u64 next;  // where the listing goes on behind it
+};
+
 // An open file or directory: what fuse_file_info::fh points to.
 struct OpenFile {
   Inode* inode = nullptr;  // held; null for the statistics
   FileReadahead readahead;
   std::string text;  // of the statistics, as they were at open(2)
+  // Of a directory of an image: its beginning, as it was when it was read from the start. Splits of
+  // hashed blocks move entries, and a listing shows each once all the same.
+  std::vector<ListedEntry> listed;
 };
 
 struct ServerConfig {
