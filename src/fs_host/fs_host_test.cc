@@ -393,5 +393,25 @@ TEST_F(FsHostTest, a_failed_write_is_told) {
   EXPECT_EQ(status.error(), Error::io);
 }
 
+// git makes its objects so: open(2) with O_CREAT and mode 0444, and a write.
+TEST_F(FsHostTest, the_owner_writes_to_a_file_that_he_made_without_permission) {
+  if (::geteuid() == 0) {
+    // Root may do everything.
+    ASSERT_EQ(::chown((base / "tree").c_str(), 65534, 65534), 0);
+    ASSERT_EQ(::seteuid(65534), 0);
+  }
+  const Result<u64> number = fs->create(*root, Name::of("f"), {.mode = kModeRegular | 0444});
+  EXPECT_TRUE(number.ok());
+  if (number.ok()) {
+    Inode* inode = take(number.value());
+    const Status reserved = fs->reserve_blocks(*inode, 0, 1);
+    EXPECT_TRUE(reserved.ok()) << name_of(reserved.error());
+  }
+  (void)::seteuid(::getuid());
+  struct stat status {};
+  EXPECT_EQ(::stat((base / "tree/f").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0444U);
+}
+
 }  // namespace
 }  // namespace spillway

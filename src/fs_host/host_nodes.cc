@@ -187,6 +187,25 @@ Result<int> HostNodes::path_fd(HostNode& node) {
   return node.path_fd;
 }
 
+// A program may write through a descriptor that it got with the file (open(2) with O_CREAT and mode
+// 0444), or from before it took its own permission away. Who was let in by the kernel above us must
+// not fail here: the owner gives himself the permission for the moment of opening.
+int HostNodes::open_own(const char* name, int flags) const {
+  struct stat status;
+  if (fstatat(proc_fds_, name, &status, 0) != 0) return -1;
+  const mode_t mode = status.st_mode & 07777;
+  if (status.st_uid != geteuid() || (mode & S_IWUSR) != 0 ||
+      fchmodat(proc_fds_, name, mode | S_IRUSR | S_IWUSR, 0) != 0) {
+    errno = EACCES;
+    return -1;
+  }
+  const int fd = openat(proc_fds_, name, flags);
+  const int error = errno;
+  (void)fchmodat(proc_fds_, name, mode, 0);
+  errno = error;
+  return fd;
+}
+
 Result<int> HostNodes::data_fd(HostNode& node, bool writable) {
   if (node.data_fd >= 0 && (node.writable || !writable)) {
     use(node);
@@ -199,7 +218,8 @@ Result<int> HostNodes::data_fd(HostNode& node, bool writable) {
   std::snprintf(name, sizeof name, "%d", path);
   if (node.path_fd < 0) return Error::stale;
   const int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
-  const int fd = openat(proc_fds_, name, flags);
+  int fd = openat(proc_fds_, name, flags);
+  if (fd < 0 && errno == EACCES && writable) fd = open_own(name, flags);
   if (fd < 0) return error_of_errno(errno);
   node.data_fd = fd;
   node.writable = writable;

@@ -76,6 +76,7 @@ class HostNodes {
   u64 reopened() const { return reopened_; }
 
  private:
+  int open_own(const char* name, int flags) const;
   void close_fds(HostNode& node);
   void close_data(HostNode& node);
   void use(HostNode& node);
