@@ -147,7 +147,19 @@ Status ExtFs::close() {
 // told to keep them.
 Status ExtFs::flush() {
   SPW_TRY(commit(Commit::in_order));
-  release_freed();
+  // After a change that ended halfway, files may still name what it freed: nobody gets it.
+  if (doubtful_) return write_everything();
+  set_freed(Freed::available);
+  const Status status = write_everything();
+  if (status.ok()) {
+    forget_freed();
+  } else {
+    set_freed(Freed::taken);
+  }
+  return status;
+}
+
+Status ExtFs::write_everything() {
   if ((fs_->flags & EXT2_FLAG_DIRTY) != 0) {
     const ExtIo::Flush whole(io_);
     SPW_TRY(status_of_ext(ext2fs_flush2(fs_, EXT2_FLAG_FLUSH_NO_SYNC)));

@@ -151,6 +151,7 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   };
   // `write_all`: all of it is on the device when the call returns.
   enum class Commit : u8 { in_order, write_all };
+  enum class Freed : u8 { available, taken };
 
   // ext_fs.cc
   // Before a call that changes something: frames for the buffers that it may need, so that it does
@@ -163,6 +164,7 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   bool zones_in_use();
   bool data_blocks_valid(u64 physical, u64 count) const;
   Status flush();
+  Status write_everything();
   void forget_blocks(u64 physical, u64 count);
   void announce_inode(u32 number);
 
@@ -173,7 +175,8 @@ class ExtFs final : public FileSystem, private PageTransfers::Owner, private Ext
   void range_changed_hands(u64 block, u64 count, bool taken);
   void take_zones_back(u64 block, u64 count);
   void inode_freed(u32 number);
-  void release_freed();
+  void set_freed(Freed freed);
+  void forget_freed();
   bool wants_freed() const;
 
   // Blocks that files do not get: for the trees of extents that settle() may have to grow, and

@@ -157,14 +157,30 @@ void ExtFs::inode_freed(u32 number) {
   freed_inodes_.push_back(number);
 }
 
-// Everything changed is about to be written: what was freed may be had again after that.
-void ExtFs::release_freed() {
+// In the bitmaps, of everything that was freed and waits. Available: they are about to be written.
+// Taken: that failed, so it goes on waiting.
+void ExtFs::set_freed(Freed freed) {
+  const bool taken = freed == Freed::taken;
   for (const Zone& run : freed_) {
-    ext2fs_unmark_block_bitmap_range2(fs_->block_map, run.first,
-                                      static_cast<u32>(run.end - run.first));
-    ext2fs_unmark_block_bitmap_range2(known_map_, run.first, static_cast<u32>(run.end - run.first));
+    const auto count = static_cast<u32>(run.end - run.first);
+    for (ext2fs_block_bitmap map : {fs_->block_map, known_map_}) {
+      if (taken) {
+        ext2fs_mark_block_bitmap_range2(map, run.first, count);
+      } else {
+        ext2fs_unmark_block_bitmap_range2(map, run.first, count);
+      }
+    }
   }
-  for (const u32 number : freed_inodes_) ext2fs_unmark_inode_bitmap2(fs_->inode_map, number);
+  for (const u32 number : freed_inodes_) {
+    if (taken) {
+      ext2fs_mark_inode_bitmap2(fs_->inode_map, number);
+    } else {
+      ext2fs_unmark_inode_bitmap2(fs_->inode_map, number);
+    }
+  }
+}
+
+void ExtFs::forget_freed() {
   freed_.clear();
   freed_inodes_.clear();
   freed_blocks_ = 0;
@@ -172,7 +188,7 @@ void ExtFs::release_freed() {
 
 // Whether what was freed lately should be made available again.
 bool ExtFs::wants_freed() const {
-  if (freed_.empty() && freed_inodes_.empty()) return false;
+  if (doubtful_ || (freed_.empty() && freed_inodes_.empty())) return false;
   const u64 many = std::clamp<u64>(probe_.blocks / 32, 64, 4096);
   return freed_blocks_ > many || freed_inodes_.size() > many || !has_room() ||
          fs_->super->s_free_inodes_count <= freed_inodes_.size();

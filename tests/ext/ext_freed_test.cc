@@ -83,6 +83,55 @@ TEST_P(ExtFreed, an_image_whose_free_blocks_all_wait_has_room) {
   EXPECT_EQ(end.code, 0) << end.output;
 }
 
+TEST_P(ExtFreed, a_device_that_refused_to_hear_of_freed_blocks_is_told_later) {
+  ExtBed bed(image());
+  ASSERT_TRUE(bed.open_status.ok());
+  ASSERT_EQ(bed.put_file("/file", std::string(1'000'000, 'b')), "ok");
+  ASSERT_EQ(bed.touch("/other"), "ok");
+  u32 rest = 0;
+  while (bed.put_file("/rest" + std::to_string(rest), std::string(100'000, 'r')) == "ok") ++rest;
+  ASSERT_EQ(bed.sync(), "ok");
+  ASSERT_EQ(bed.set_size("/file", 0), "ok");
+  bed.sim.block(0).failures().arm(Failure::write_io, 1, FaultPlan::kAlways);
+  SyncTicket ticket;
+  EXPECT_EQ(bed.ext.sync(ticket).error(), Error::io);
+  const std::string other(400'000, 'o');
+  EXPECT_NE(bed.write("/other", 0, other), "ok");
+  bed.sim.block(0).failures().disarm(Failure::write_io);
+  EXPECT_EQ(bed.write("/other", 0, other), "ok");
+  EXPECT_TRUE(bed.unmount().ok());
+  const CommandEnd end = e2fsck(bed.stored(), "-n");
+  EXPECT_EQ(end.code, 0) << end.output;
+}
+
+// The file may still name what the library has given free.
+TEST_P(ExtFreed, what_a_change_freed_that_ended_halfway_goes_to_nobody) {
+  u32 halfway = 0;
+  for (u32 nth = 1; nth < 5; ++nth) {
+    ExtBed bed(image());
+    ASSERT_TRUE(bed.open_status.ok());
+    ASSERT_EQ(bed.touch("/f"), "ok");
+    for (u64 at = 0; at < 1600; at += 4) ASSERT_EQ(bed.write("/f", at * 4096, "x"), "ok");
+    ASSERT_EQ(bed.sync(), "ok");
+    (void)bed.buffers.drop_clean();
+    bed.sim.block(0).failures().arm(Failure::read_io, nth);
+    const bool refused = bed.set_size("/f", 4096) != "ok";
+    bed.sim.block(0).failures().disarm(Failure::read_io);
+    if (refused) ++halfway;
+    SyncTicket ticket;
+    EXPECT_TRUE(bed.ext.sync(ticket).ok());
+    for (u32 i = 0; i < 40; ++i) {
+      const std::string path = "/other" + std::to_string(i);
+      if (bed.put_file(path, std::string(200'000, 'o')) != "ok") break;
+      write_pages(bed, path);
+    }
+    EXPECT_TRUE(bed.ext.sync(ticket).ok());
+    const CommandEnd end = e2fsck(bed.stored(), "-n");
+    EXPECT_EQ(end.output.find("ultiply-claimed"), std::string::npos) << nth << end.output;
+  }
+  EXPECT_LT(0U, halfway);
+}
+
 // Files that are replaced as editors do it, or removed; a kill after any piece of write-back finds
 // one of the versions whole that a file has had since the last fsync.
 TEST_P(ExtFreed, a_file_is_one_of_its_versions) {
