@@ -198,8 +198,8 @@ errcode_t ExtIo::read(u64 at, u64 bytes, u8* out) {
     const u64 in = at % size;
     const u64 part = size - in < bytes ? size - in : bytes;
     if (++steps_ > steps_max_) return kExtBeyond;
-    if (keeps(at / size)) {
-      std::memcpy(out, kept_.find(at / size)->second.bytes + in, part);
+    if (const auto known = kept_.find(at / size); known != kept_.end()) {
+      std::memcpy(out, known->second.bytes + in, part);
     } else {
       const Result<Buffer*> buffer = bread(at / size);
       if (!buffer.ok()) return code_of(buffer.error());

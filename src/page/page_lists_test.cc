@@ -166,15 +166,23 @@ class ThreadCpus final : public Cpus {
 };
 thread_local u32 ThreadCpus::t_cpu = 0;
 
+// An allocator whose callers say by ThreadCpus::t_cpu on which CPU they are.
+struct ThreadBed {
+  ThreadBed(u64 frame_count, u32 cpu_count) : bed(frame_count), cpus(cpu_count) {
+    a.init(machine, bed.frames, bed.observer);
+  }
+  PageBed bed;
+  ThreadCpus cpus;
+  Machine& sim = bed.sim.machine();
+  Machine machine{sim.features, sim.frames, sim.mmu, sim.clock, cpus, sim.boot, nullptr};
+  PageAllocator a;
+};
+
 // Row 10, short: the stress test of the host machine runs it for longer.
 TEST(PageAllocator, row_10_threads_lose_no_frame) {
   constexpr u32 kThreads = 4;
-  PageBed bed(2048);
-  ThreadCpus cpus(kThreads);
-  Machine& m = bed.sim.machine();
-  Machine machine{m.features, m.frames, m.mmu, m.clock, cpus, m.boot, nullptr};
-  PageAllocator a;
-  a.init(machine, bed.frames, bed.observer);
+  ThreadBed thread_bed(2048, kThreads);
+  PageAllocator& a = thread_bed.a;
   ASSERT_EQ(a.grow(2048), 2048U);
   std::atomic<u32> bad{0};
   const auto work = [&](u32 id) {
@@ -189,11 +197,11 @@ TEST(PageAllocator, row_10_threads_lose_no_frame) {
           return;
         }
         // Nobody else has it: its bytes are ours.
-        *machine.frames.bytes(pfn.value()) = static_cast<u8>(id + 1);
+        *thread_bed.machine.frames.bytes(pfn.value()) = static_cast<u8>(id + 1);
         mine.push_back(pfn.value());
       } else if (!mine.empty()) {
         const Pfn pfn = mine[prng.below(mine.size())];
-        if (*machine.frames.bytes(pfn) != static_cast<u8>(id + 1)) ++bad;
+        if (*thread_bed.machine.frames.bytes(pfn) != static_cast<u8>(id + 1)) ++bad;
         mine.erase(std::find(mine.begin(), mine.end(), pfn));
         // A thread may free on another CPU than it allocated on.
         if (prng.one_in(8)) ThreadCpus::t_cpu = static_cast<u32>(prng.below(kThreads));
@@ -221,12 +229,8 @@ TEST(PageAllocator, row_10_under_pressure_every_sample_adds_up) {
   constexpr u32 kSamples = 40;
   constexpr u32 kStepsPerSample = 2'500;
   constexpr u64 kFrames = 1024;
-  PageBed bed(kFrames);
-  ThreadCpus cpus(kThreads);
-  Machine& m = bed.sim.machine();
-  Machine machine{m.features, m.frames, m.mmu, m.clock, cpus, m.boot, nullptr};
-  PageAllocator a;
-  a.init(machine, bed.frames, bed.observer);
+  ThreadBed thread_bed(kFrames, kThreads);
+  PageAllocator& a = thread_bed.a;
   ASSERT_TRUE(a.reserve(Pfn(0), PageCount(16)).ok());
   ASSERT_EQ(a.grow(kFrames), kFrames - 16);
   struct Block {
@@ -262,14 +266,14 @@ TEST(PageAllocator, row_10_under_pressure_every_sample_adds_up) {
           continue;
         }
         for (u32 i = 0; i < 1U << order; ++i) {
-          *machine.frames.bytes(pfn.value() + i) = mark(pfn.value() + i);
+          *thread_bed.machine.frames.bytes(pfn.value() + i) = mark(pfn.value() + i);
         }
         mine.push_back({pfn.value(), order});
       } else if (!mine.empty()) {
         const u64 i = prng.below(mine.size());
         const Block block = mine[i];
         for (u32 k = 0; k < 1U << block.order; ++k) {
-          if (*machine.frames.bytes(block.pfn + k) != mark(block.pfn + k)) ++bad;
+          if (*thread_bed.machine.frames.bytes(block.pfn + k) != mark(block.pfn + k)) ++bad;
         }
         mine[i] = mine.back();
         mine.pop_back();
@@ -296,12 +300,8 @@ TEST(PageAllocator, row_10_under_pressure_every_sample_adds_up) {
 // and leaves reclaim. Mostly for ThreadSanitizer; the reserve must be there in every run.
 TEST(PageAllocator, atomic_callers_need_no_engine_lock) {
   constexpr u64 kFrames = 4096;
-  PageBed bed(kFrames);
-  ThreadCpus cpus(3);
-  Machine& m = bed.sim.machine();
-  Machine machine{m.features, m.frames, m.mmu, m.clock, cpus, m.boot, nullptr};
-  PageAllocator a;
-  a.init(machine, bed.frames, bed.observer);
+  ThreadBed thread_bed(kFrames, 3);
+  PageAllocator& a = thread_bed.a;
   ASSERT_EQ(a.grow(1024), 1024U);
   std::atomic<u32> running{2};
   const auto work = [&](u32 id) {
@@ -352,12 +352,8 @@ TEST(PageAllocator, bursts_of_threads_leave_lists_and_counters_exact) {
   constexpr u32 kSamples = 30;
   constexpr u32 kBurstsPerSample = 60;
   constexpr u64 kFrames = 4096;
-  PageBed bed(kFrames);
-  ThreadCpus cpus(kThreads - 1);  // one list has two owners
-  Machine& m = bed.sim.machine();
-  Machine machine{m.features, m.frames, m.mmu, m.clock, cpus, m.boot, nullptr};
-  PageAllocator a;
-  a.init(machine, bed.frames, bed.observer);
+  ThreadBed thread_bed(kFrames, kThreads - 1);  // one list has two owners
+  PageAllocator& a = thread_bed.a;
   ASSERT_TRUE(a.reserve(Pfn(0), PageCount(8)).ok());
   ASSERT_EQ(a.grow(kFrames), kFrames - 8);
   std::vector<Pfn> held[kThreads];
@@ -368,7 +364,9 @@ TEST(PageAllocator, bursts_of_threads_leave_lists_and_counters_exact) {
     for (const std::vector<Pfn>& of_one : held) taken += of_one.size();
     if (a.free_pages().v + taken + a.reserved().v != a.online().v || !a.validate()) ++bad;
     a.fold_counts();
-    if (bed.counters[Counter::pgalloc] - bed.counters[Counter::pgfree] != taken) ++bad;
+    if (thread_bed.bed.counters[Counter::pgalloc] - thread_bed.bed.counters[Counter::pgfree] !=
+        taken)
+      ++bad;
     ++samples;
   };
   std::barrier sync(kThreads, sample);
@@ -389,7 +387,7 @@ TEST(PageAllocator, bursts_of_threads_leave_lists_and_counters_exact) {
         const Result<Pfn> pfn = a.alloc(0, kAllocAtomic);
         if (!pfn.ok()) break;
         mine.push_back(pfn.value());
-        *machine.frames.bytes(pfn.value()) = static_cast<u8>(id + 1);
+        *thread_bed.machine.frames.bytes(pfn.value()) = static_cast<u8>(id + 1);
       }
       for (u64 back = prng.below(2 * kHigh); back > 0 && !mine.empty(); --back) {
         std::swap(mine[prng.below(mine.size())], mine.back());
@@ -409,8 +407,8 @@ TEST(PageAllocator, bursts_of_threads_leave_lists_and_counters_exact) {
   EXPECT_EQ(samples, kSamples + 1);
   a.drain_pcp();
   a.fold_counts();
-  EXPECT_EQ(bed.counters[Counter::pgalloc], bed.counters[Counter::pgfree]);
-  EXPECT_GT(bed.counters[Counter::pgalloc], 100'000U);
+  EXPECT_EQ(thread_bed.bed.counters[Counter::pgalloc], thread_bed.bed.counters[Counter::pgfree]);
+  EXPECT_GT(thread_bed.bed.counters[Counter::pgalloc], 100'000U);
   EXPECT_EQ(a.free_pages().v, kFrames - 8);
   EXPECT_EQ(a.blocks(kOrderMax), kFrames / 512 - 1);
   EXPECT_TRUE(a.validate());
